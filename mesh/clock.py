@@ -1,0 +1,54 @@
+"""The one door to time. Everything that decides takes its time from a clock that it was given."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    def now(self) -> float:
+        """Wall-clock time, seconds since the Unix epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards; only differences mean anything."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after ``seconds`` of this clock."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """See `Clock.now`."""
+        return time.time()  # noqa: TID251 - this is the door
+
+    def monotonic(self) -> float:
+        """See `Clock.monotonic`."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Clock.sleep`."""
+        await asyncio.sleep(seconds)
+
+
+def rfc3339(seconds: float) -> str:
+    """Unix seconds as RFC 3339 in UTC with microseconds: ``2026-11-22T10:00:00.000000Z``.
+
+    The width is fixed, so that the order of the strings is the order of the times.
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def unix_seconds(timestamp: str) -> float:
+    """The inverse of `rfc3339`; raises ValueError for anything that is not a timestamp with an offset."""
+    moment = datetime.fromisoformat(timestamp)
+    if moment.tzinfo is None:
+        raise ValueError(f"timestamp {timestamp!r} has no UTC offset")
+    return moment.timestamp()

@@ -1,0 +1,236 @@
+"""Every setting of a node: ``config.toml`` in its home, overridden by ``MESH_*`` environment variables.
+
+``MESH_HEALTH__INTERVAL_S=5`` sets ``interval_s`` of ``[health]``. Unknown keys and unknown ``MESH_*``
+variables are errors: a typo must not pass in silence.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mesh.errors import ConfigError
+
+ENV_PREFIX = "MESH_"
+ENV_HOME = "MESH_HOME"
+FILE_NAME = "config.toml"
+
+Strategy = Literal["local_only", "best_peer", "distributed", "consensus"]
+PolicyName = Literal["p2c_peak_ewma", "weighted", "round_robin"]
+Severity = Literal["info", "warning", "error", "critical"]
+
+
+class Section(BaseModel):
+    """A table of the file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeConfig(Section):
+    """``[node]``"""
+
+    name: str = Field(default="", max_length=64, description="What people call the node; default: host name")
+    mesh: str = Field(
+        default="mesh", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Only nodes of the same mesh join"
+    )
+
+
+class BrokerConfig(Section):
+    """``[broker]``: the embedded nats-server, or an existing one."""
+
+    url: str = Field(default="", description="An existing NATS server (nats://…); empty: run our own")
+    credentials: str = Field(default="", description="Credentials file for `url`")
+    host: str = Field(default="127.0.0.1", description="Where the embedded server listens")
+    port: int = Field(default=0, ge=0, le=65535, description="0: pick a free one once and keep it")
+    durability: Literal["process", "power"] = Field(
+        default="process", description="What an acknowledged event survives: any crash, or a power cut too"
+    )
+    max_bytes: int = Field(default=0, ge=0, description="Refuse to grow the journal over this; 0: no limit")
+    replicas: int = Field(default=1, ge=1, le=5, description="Stream replicas in an external cluster")
+
+
+class StorageConfig(Section):
+    """``[storage]``: where projections live."""
+
+    url: str = Field(default="", description="SQLAlchemy URL; empty: state.sqlite in the node's home")
+
+
+class OverlayConfig(Section):
+    """``[overlay]``: libp2p."""
+
+    listen: list[str] = Field(
+        default=["/ip4/0.0.0.0/tcp/4701"], min_length=1, description="Multiaddrs; tcp/0 picks a port"
+    )
+    peers: list[str] = Field(default=[], description="Static peers: multiaddrs that end in /p2p/<PeerId>")
+    mdns: bool = Field(default=True, description="Find peers on the local network")
+    mdns_interfaces: list[str] = Field(default=[], description="Interface addresses; empty: all")
+    max_connections: int = Field(default=400, ge=1)
+    max_inbound: int = Field(default=200, ge=1)
+    max_streams_per_peer: int = Field(default=16, ge=4)
+    dial_timeout_s: float = Field(default=10.0, gt=0)
+    redial_min_s: float = Field(default=0.5, gt=0)
+    redial_max_s: float = Field(default=60.0, gt=0)
+    heartbeat_s: float = Field(default=1.0, gt=0, description="Between heartbeats to a connected peer")
+    offer_interval_s: float = Field(default=10.0, gt=0, description="Between offers over gossipsub")
+    max_frame_bytes: int = Field(default=65536, ge=4096, le=1 << 20)
+    max_request_bytes: int = Field(default=8 << 20, ge=1024)
+    requests_per_peer: int = Field(default=256, ge=1, description="Concurrent inbound requests of one peer")
+
+
+class ExpertConfig(Section):
+    """``[[experts]]``"""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    backend: Literal["python", "openai", "mathematics", "code", "context", "llm", "tools"]
+    domains: list[str] = Field(min_length=1, max_length=16)
+    concurrency: int = Field(default=4, ge=1, le=1024)
+    queue: int = Field(default=64, ge=0, le=100_000)
+    quality: float = Field(default=0.5, ge=0, le=1)
+    options: dict[str, JsonValue] = Field(default={}, description="What the backend itself takes")
+
+
+class RoutingConfig(Section):
+    """``[routing]``"""
+
+    strategy: Strategy = "best_peer"
+    policy: PolicyName = "p2c_peak_ewma"
+    timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    attempts: int = Field(default=3, ge=1, le=10)
+    fan_out: int = Field(default=3, ge=1, le=16, description="Experts asked by distributed and consensus")
+    content: Literal["digest", "full"] = Field(
+        default="digest", description="What the journal keeps of prompts and answers"
+    )
+    max_content_bytes: int = Field(default=4 << 20, ge=1)
+
+
+class HealthConfig(Section):
+    """``[health]``"""
+
+    interval_s: float = Field(default=30.0, gt=0, le=3600)
+    window: int = Field(default=20, ge=3, le=1000, description="Samples that trends look back over")
+
+
+class AlertRuleConfig(Section):
+    """``[alerts.rules.<name>]``: overrides of a built-in rule."""
+
+    enabled: bool = True
+    threshold: float | None = None
+    for_s: float | None = Field(default=None, ge=0)
+    severity: Severity | None = None
+
+
+class AlertsConfig(Section):
+    """``[alerts]``"""
+
+    rules: dict[str, AlertRuleConfig] = {}
+
+
+class LogConfig(Section):
+    """``[log]``"""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Config(BaseSettings):
+    """All settings of a node. Load it with `load_config`."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    node: NodeConfig = NodeConfig()
+    broker: BrokerConfig = BrokerConfig()
+    storage: StorageConfig = StorageConfig()
+    overlay: OverlayConfig = OverlayConfig()
+    routing: RoutingConfig = RoutingConfig()
+    health: HealthConfig = HealthConfig()
+    alerts: AlertsConfig = AlertsConfig()
+    log: LogConfig = LogConfig()
+    experts: list[ExpertConfig] = []
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file (which comes as init arguments)."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+def default_home() -> Path:
+    """``$MESH_HOME``, or the platform's directory for user data."""
+    return Path(os.environ.get(ENV_HOME) or user_data_path("synaptic-mesh"))
+
+
+def load_config(home: Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read ``home/config.toml`` (absent: defaults), the environment, then ``overrides`` of the file's tables.
+
+    Raises ConfigError that names the key or variable, its value, and what is allowed.
+    """
+    _refuse_unknown_variables(os.environ)
+    path = home / FILE_NAME
+    tables: dict[str, Any] = {}
+    if path.exists():
+        try:
+            tables = tomllib.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path} is not readable TOML: {error}", remedy="Correct the file.") from error
+    for table, values in (overrides or {}).items():
+        current = tables.get(table)
+        both = isinstance(current, dict) and isinstance(values, Mapping)
+        tables[table] = {**(current or {}), **values} if both else values
+    try:
+        return Config(**tables)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path), remedy=f"Correct it in {path} or in the environment.") from error
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    """pydantic-settings ignores them in silence; a misspelt one must not look like it worked."""
+    known = {ENV_HOME} | {f"{ENV_PREFIX}{name.upper()}" for name in Config.model_fields}
+    for section, field in Config.model_fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, Section):
+            known |= {f"{ENV_PREFIX}{section.upper()}__{name.upper()}" for name in model.model_fields}
+    free_form = (f"{ENV_PREFIX}ALERTS__RULES__",)
+    for name, value in environ.items():
+        if not name.startswith(ENV_PREFIX) or name.upper() in known or name.upper().startswith(free_form):
+            continue
+        near = difflib.get_close_matches(name, sorted(known), n=1)
+        raise ConfigError(
+            f"the environment variable {name}={value!r} is not a setting",
+            remedy=f"Did you mean {near[0]}?" if near else "Unset it; `mesh config` lists the settings.",
+        )
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key} = {problem['input']!r} is not a setting{_suggest(problem['loc'])}")
+        else:
+            lines.append(f"{key} = {problem['input']!r}: {problem['msg']}")
+    return f"settings of {path.parent}: " + "; ".join(lines)
+
+
+def _suggest(location: tuple[int | str, ...]) -> str:
+    model: Any = Config
+    for part in location[:-1]:
+        if isinstance(part, str):
+            field = model.model_fields.get(part)
+            model = field.annotation if field is not None else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return ""
+    near = difflib.get_close_matches(str(location[-1]), list(model.model_fields), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

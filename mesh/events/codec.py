@@ -1,0 +1,110 @@
+"""Events to bytes and back: CloudEvents 1.0 in JSON, structured mode.
+
+The payload holds what the origin fixed; ``position`` and ``prev`` belong to the journal that stores it and
+travel beside the payload (NATS headers), so that the payload is byte-identical in every journal.
+"""
+
+import msgspec
+
+from mesh.errors import JournalError
+from mesh.events.envelope import Event, Fact, Record, UnknownFact
+from mesh.events.subjects import subject_of
+from mesh.events.upcasts import upcast
+from mesh.events.vocabulary import FACTS
+
+TYPE_PREFIX = "mesh."
+SCHEMA_PREFIX = "urn:mesh:"
+# Large payloads do not belong in an event: JetStream holds them, but every reader pays.
+MAX_PAYLOAD_BYTES = 512 * 1024
+
+
+class _Payload(msgspec.Struct, frozen=True, kw_only=True):
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str
+    dataschema: str
+    datacontenttype: str = "application/json"
+    subject: str = ""
+    originseq: int
+    correlationid: str = ""
+    causationid: str = ""
+    data: msgspec.Raw
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_payload = msgspec.json.Decoder(_Payload).decode
+_decode_body = {fact.type: msgspec.json.Decoder(fact).decode for fact in FACTS}
+_facts = {fact.type: fact for fact in FACTS}
+_type_names = {fact: (TYPE_PREFIX + fact.type, f"{SCHEMA_PREFIX}{fact.type}:{fact.version}") for fact in FACTS}
+
+
+def encode(event: Event) -> Record:
+    """The stored form of an event. Raises JournalError when it is larger than MAX_PAYLOAD_BYTES."""
+    type_name, schema = _type_names[type(event.fact)]
+    payload = _encode(
+        _Payload(
+            specversion="1.0",
+            id=event.id,
+            source="/mesh/" + event.origin,
+            type=type_name,
+            time=event.time,
+            dataschema=schema,
+            subject=event.subject,
+            originseq=event.origin_seq,
+            correlationid=event.correlation,
+            causationid=event.causation,
+            data=msgspec.Raw(_encode(event.fact)),
+        )
+    )
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise JournalError(
+            f"a {event.fact.type} event of {len(payload)} bytes is over the limit of {MAX_PAYLOAD_BYTES}",
+            remedy="Record a digest or a reference instead of the content.",
+        )
+    return Record(event.position, event.prev, event.id, subject_of(event.origin, event.fact.type), payload)
+
+
+def decode(record: Record) -> Event:
+    """The event in a stored record, lifted to the current version of its fact.
+
+    Raises ValueError (msgspec.DecodeError and ValidationError are ValueErrors) when the payload is not one.
+    """
+    return decode_payload(record.position, record.prev, record.payload)
+
+
+def decode_payload(position: int, prev: bytes, payload: bytes) -> Event:
+    """`decode`, for a reader that has the parts and no record."""
+    parts = _decode_payload(payload)
+    fact_type = parts.type.removeprefix(TYPE_PREFIX)
+    return Event(
+        position=position,
+        prev=prev,
+        id=parts.id,
+        time=parts.time,
+        origin=parts.source.removeprefix("/mesh/"),
+        origin_seq=parts.originseq,
+        subject=parts.subject,
+        correlation=parts.correlationid,
+        causation=parts.causationid,
+        fact=_decode_fact(fact_type, parts.dataschema, parts.data),
+    )
+
+
+def _decode_fact(fact_type: str, schema: str, body: msgspec.Raw) -> Fact:
+    known = _facts.get(fact_type)
+    if known is not None and schema == _type_names[known][1]:
+        return _decode_body[fact_type](body)
+    version = _schema_version(schema)
+    if known is None or version > known.version:
+        return UnknownFact(known_as=fact_type, known_version=version, body=body)
+    lifted = upcast(fact_type, version, known.version, msgspec.json.decode(body))
+    return msgspec.convert(lifted, known)
+
+
+def _schema_version(schema: str) -> int:
+    _, _, version = schema.rpartition(":")
+    if not schema.startswith(SCHEMA_PREFIX) or not version.isdigit():
+        raise ValueError(f"dataschema {schema!r} is not {SCHEMA_PREFIX}<type>:<version>")
+    return int(version)

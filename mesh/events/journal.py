@@ -1,0 +1,134 @@
+"""The node's journal: every fact gets its position, its hash and its place in the live state, in one step."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from mesh.clock import Clock, rfc3339
+from mesh.events import chain
+from mesh.events.codec import decode, encode
+from mesh.events.envelope import Event, Fact
+from mesh.events.store import EventStore
+from mesh.ids import new_id
+
+Fold = Callable[[Event], None]
+Listener = Callable[[Event], None]
+
+
+class Emission:
+    """An event that has its place in the journal, and the promise that it will be stored."""
+
+    __slots__ = ("_store", "event")
+
+    def __init__(self, event: Event, store: EventStore) -> None:
+        self.event = event
+        self._store = store
+
+    async def stored(self) -> None:
+        """Return once the event and all before it are acknowledged. Raises JournalError if that fails."""
+        await self._store.wait_stored(self.event.position)
+
+
+class Journal:
+    """One writer, one order.
+
+    ``folds`` are live states (routing, health): each sees every event exactly once, in order, before `emit`
+    returns, and on `open` everything that was stored before. ``listeners`` hear of new events only, after
+    the folds, and may emit in turn.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        store: EventStore,
+        clock: Clock,
+        *,
+        folds: Iterable[Fold] = (),
+        make_id: Callable[[], str] = new_id,
+    ) -> None:
+        self.origin = origin
+        self._store = store
+        self._clock = clock
+        self._folds = tuple(folds)
+        self._make_id = make_id
+        self._listeners: list[Listener] = []
+        self._unheard: deque[Event] = deque()
+        self._position = 0
+        self._origin_seq = 0
+        self._prev = chain.genesis(origin)
+
+    async def open(self) -> int:
+        """Open the store, fold what it holds, and return the last position (0 for a new journal)."""
+        head = await self._store.open()
+        async for batch in self._store.read(1, head.position):
+            for record in batch:
+                event = decode(record)
+                if event.origin == self.origin:
+                    self._origin_seq = event.origin_seq
+                for fold in self._folds:
+                    fold(event)
+        self._position, self._prev = head
+        return head.position
+
+    @property
+    def position(self) -> int:
+        """The position of the last event, stored or still on its way."""
+        return self._position
+
+    @property
+    def stored_position(self) -> int:
+        """Every position up to this one is stored."""
+        return self._store.stored_position
+
+    @property
+    def backlog(self) -> int:
+        """How many events are still on their way to the store."""
+        return self._store.backlog
+
+    def listen(self, listener: Listener) -> None:
+        """Call ``listener`` with every event from now on."""
+        self._listeners.append(listener)
+
+    def emit(self, fact: Fact, *, subject: str = "", correlation: str = "", causation: str = "") -> Emission:
+        """Record a fact: position, hash, live state, and off to the store, without waiting.
+
+        Raises JournalError when the store has failed or the event is too large; then nothing has changed.
+        """
+        event = Event(
+            position=self._position + 1,
+            prev=self._prev,
+            id=self._make_id(),
+            time=rfc3339(self._clock.now()),
+            origin=self.origin,
+            origin_seq=self._origin_seq + 1,
+            subject=subject,
+            correlation=correlation,
+            causation=causation,
+            fact=fact,
+        )
+        record = encode(event)
+        self._store.append(record)
+        self._position += 1
+        self._origin_seq += 1
+        self._prev = chain.link(record.prev, record.position, record.payload)
+        for fold in self._folds:
+            fold(event)
+        self._tell(event)
+        return Emission(event, self._store)
+
+    def _tell(self, event: Event) -> None:
+        """Listeners hear events in journal order, also those that another listener emits meanwhile."""
+        self._unheard.append(event)
+        if len(self._unheard) > 1:
+            return
+        while self._unheard:
+            for listener in self._listeners:
+                listener(self._unheard[0])
+            self._unheard.popleft()
+
+    async def stored(self, position: int | None = None) -> None:
+        """Return once everything up to ``position`` (default: all emitted so far) is acknowledged."""
+        await self._store.wait_stored(self._position if position is None else position)
+
+    async def close(self) -> None:
+        """Flush and close the store."""
+        await self._store.close()

@@ -1,0 +1,57 @@
+"""Facts about experts, this node's and other nodes'. Their envelope's subject is the offering peer's PeerId."""
+
+from typing import ClassVar
+
+from mesh.events.envelope import Fact
+
+
+class ExpertRegistered(Fact, frozen=True, kw_only=True):
+    """This node serves an expert. ``concurrency`` requests run at once, ``queue_limit`` more may wait."""
+
+    type: ClassVar[str] = "expert.registered"
+    expert: str
+    backend: str
+    model: str
+    domains: tuple[str, ...]
+    concurrency: int
+    queue_limit: int
+
+
+class ExpertDeregistered(Fact, frozen=True, kw_only=True):
+    """This node no longer serves the expert."""
+
+    type: ClassVar[str] = "expert.deregistered"
+    expert: str
+    reason: str
+
+
+class ExpertOffered(Fact, frozen=True, kw_only=True):
+    """A peer (or this node) advertises an expert and its load at that moment.
+
+    ``quality`` in 0..1 is the operator's own weight; ``valid_s`` is how long the offer may be believed.
+    """
+
+    type: ClassVar[str] = "expert.offered"
+    peer: str
+    expert: str
+    model: str
+    domains: tuple[str, ...]
+    concurrency: int
+    queue_limit: int
+    in_flight: int
+    queued: int
+    available: bool
+    quality: float
+    valid_s: float
+
+
+class ExpertExpired(Fact, frozen=True, kw_only=True):
+    """An offer was withdrawn, or was not renewed in time."""
+
+    type: ClassVar[str] = "expert.expired"
+    peer: str
+    expert: str
+    reason: str
+
+
+FACTS = (ExpertRegistered, ExpertDeregistered, ExpertOffered, ExpertExpired)

@@ -1,0 +1,121 @@
+"""Facts about peers and connections. Their envelope's subject is the other peer's PeerId, where it is known."""
+
+from typing import ClassVar
+
+from mesh.events.envelope import Fact
+
+
+class PeerDiscovered(Fact, frozen=True, kw_only=True):
+    """Addresses of a peer became known; ``source`` is ``mdns``, ``static``, ``gossip`` or ``store``."""
+
+    type: ClassVar[str] = "peer.discovered"
+    peer: str
+    addresses: tuple[str, ...]
+    source: str
+
+
+class PeerDialFailed(Fact, frozen=True, kw_only=True):
+    """An attempt to connect failed; the next comes after ``retry_in_s`` (0: none is planned)."""
+
+    type: ClassVar[str] = "peer.dial_failed"
+    peer: str
+    addresses: tuple[str, ...]
+    error: str
+    attempt: int
+    retry_in_s: float
+
+
+class PeerConnected(Fact, frozen=True, kw_only=True):
+    """A secured, multiplexed connection is up. ``direction`` is ``inbound`` or ``outbound``."""
+
+    type: ClassVar[str] = "peer.connected"
+    version: ClassVar[int] = 2
+    peer: str
+    connection: str
+    address: str
+    transport: str
+    direction: str
+    security: str
+    muxer: str
+    setup_ms: float
+
+
+class PeerIdentified(Fact, frozen=True, kw_only=True):
+    """What the peer said of itself in libp2p's identify."""
+
+    type: ClassVar[str] = "peer.identified"
+    peer: str
+    agent: str
+    protocols: tuple[str, ...]
+    addresses: tuple[str, ...]
+
+
+class PeerDisconnected(Fact, frozen=True, kw_only=True):
+    """The last connection to the peer is gone; ``lasted_s`` is how long there was one."""
+
+    type: ClassVar[str] = "peer.disconnected"
+    peer: str
+    connection: str
+    reason: str
+    lasted_s: float
+
+
+class PeerRefused(Fact, frozen=True, kw_only=True):
+    """A connection was not accepted: which rule, its limit, and the value that broke it."""
+
+    type: ClassVar[str] = "peer.refused"
+    peer: str
+    address: str
+    rule: str
+    limit: str
+    value: str
+
+
+class PeerMisbehaved(Fact, frozen=True, kw_only=True):
+    """The peer broke the protocol and was dropped."""
+
+    type: ClassVar[str] = "peer.misbehaved"
+    peer: str
+    address: str
+    rule: str
+    detail: str
+
+
+class PeerSuspected(Fact, frozen=True, kw_only=True):
+    """Heartbeats are overdue: ``phi`` is the phi-accrual suspicion after ``silent_s`` of silence."""
+
+    type: ClassVar[str] = "peer.suspected"
+    peer: str
+    phi: float
+    silent_s: float
+
+
+class PeerConfirmedDown(Fact, frozen=True, kw_only=True):
+    """The peer is taken for dead until it is heard of again."""
+
+    type: ClassVar[str] = "peer.confirmed_down"
+    peer: str
+    reason: str
+    silent_s: float
+
+
+class PeerRejoined(Fact, frozen=True, kw_only=True):
+    """A peer that was suspected or down is heard of again."""
+
+    type: ClassVar[str] = "peer.rejoined"
+    peer: str
+    away_s: float
+
+
+FACTS = (
+    PeerDiscovered,
+    PeerDialFailed,
+    PeerConnected,
+    PeerIdentified,
+    PeerDisconnected,
+    PeerRefused,
+    PeerMisbehaved,
+    PeerSuspected,
+    PeerConfirmedDown,
+    PeerRejoined,
+)

@@ -1,0 +1,192 @@
+"""The life of a request. Their envelope's subject and correlation are both the request's id.
+
+received → routed → dispatched → answered | attempt_failed → completed | failed | cancelled | interrupted;
+bad input leaves only rejected. The serving node leaves served.
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+from mesh.events.envelope import Fact
+
+
+class RequestReceived(Fact, frozen=True, kw_only=True):
+    """A caller asked. ``content`` is empty unless the content policy is ``full``; the digest is always there."""
+
+    type: ClassVar[str] = "request.received"
+    request: str
+    caller: str
+    domain: str
+    strategy: str
+    policy: str
+    fan_out: int
+    timeout_ms: int
+    content_digest: str
+    content_bytes: int
+    content: str = ""
+
+
+class RequestRejected(Fact, frozen=True, kw_only=True):
+    """The request was not taken up: ``kind`` says why (bad input, admission), nothing was dispatched."""
+
+    type: ClassVar[str] = "request.rejected"
+    request: str
+    caller: str
+    kind: str
+    message: str
+
+
+class RequestRouted(Fact, frozen=True, kw_only=True):
+    """One routing decision with all that it saw.
+
+    ``inputs`` and ``decision`` are the exact JSON of the pure decision's arguments and result
+    (`mesh.experts.routing`): folding the journal up to ``as_of`` and deciding again must give the same bytes.
+    """
+
+    type: ClassVar[str] = "request.routed"
+    request: str
+    attempt: int
+    policy: str
+    policy_version: int
+    as_of: int
+    inputs: msgspec.Raw
+    decision: msgspec.Raw
+
+
+class RequestDispatched(Fact, frozen=True, kw_only=True):
+    """The request was sent to an expert. ``attempt`` counts from 1 over the whole request."""
+
+    type: ClassVar[str] = "request.dispatched"
+    request: str
+    attempt: int
+    peer: str
+    expert: str
+    timeout_ms: int
+
+
+class RequestAnswered(Fact, frozen=True, kw_only=True):
+    """An expert answered. ``signature`` (hex) is the serving peer's, over `mesh.experts.answers.signed_bytes`."""
+
+    type: ClassVar[str] = "request.answered"
+    request: str
+    attempt: int
+    peer: str
+    expert: str
+    model: str
+    latency_ms: float
+    first_token_ms: float
+    tokens_in: int
+    tokens_out: int
+    answer_bytes: int
+    answer_digest: str
+    signature: str
+
+
+class RequestAttemptFailed(Fact, frozen=True, kw_only=True):
+    """One attempt gave no answer; ``retryable`` says whether another expert may be asked."""
+
+    type: ClassVar[str] = "request.attempt_failed"
+    request: str
+    attempt: int
+    peer: str
+    expert: str
+    kind: str
+    message: str
+    retryable: bool
+    latency_ms: float
+
+
+class Vote(msgspec.Struct, frozen=True, kw_only=True):
+    """One signed answer in a consensus: ``group`` is the digest of the normalised answer it counts for."""
+
+    peer: str
+    expert: str
+    answer_digest: str
+    group: str
+    agrees: bool
+
+
+class RequestCompleted(Fact, frozen=True, kw_only=True):
+    """The caller gets an answer. ``votes`` is empty unless the strategy compared several answers.
+
+    ``agreement`` is the share of votes for the outcome (1.0 where there was only one answer);
+    ``failures`` names ``peer/expert: kind`` of every part that gave nothing.
+    """
+
+    type: ClassVar[str] = "request.completed"
+    request: str
+    strategy: str
+    attempts: int
+    latency_ms: float
+    answer_digest: str
+    answer_bytes: int
+    winners: tuple[str, ...]
+    agreement: float
+    votes: tuple[Vote, ...] = ()
+    failures: tuple[str, ...] = ()
+    fallback: str = ""
+    answer: str = ""
+
+
+class RequestFailed(Fact, frozen=True, kw_only=True):
+    """No answer could be had; the caller gets ``kind`` and ``message``."""
+
+    type: ClassVar[str] = "request.failed"
+    request: str
+    kind: str
+    message: str
+    attempts: int
+    latency_ms: float
+
+
+class RequestCancelled(Fact, frozen=True, kw_only=True):
+    """The caller went away or took the request back."""
+
+    type: ClassVar[str] = "request.cancelled"
+    request: str
+    reason: str
+    latency_ms: float
+
+
+class RequestInterrupted(Fact, frozen=True, kw_only=True):
+    """The node died while the request was in flight; recorded at the next start."""
+
+    type: ClassVar[str] = "request.interrupted"
+    request: str
+    last_position: int
+
+
+class RequestServed(Fact, frozen=True, kw_only=True):
+    """This node's expert worked for ``caller`` (a PeerId, this node's own included).
+
+    ``outcome`` is ``answered``, ``failed``, ``cancelled``, ``overloaded`` or ``expired``.
+    """
+
+    type: ClassVar[str] = "request.served"
+    request: str
+    caller: str
+    expert: str
+    outcome: str
+    error: str
+    queued_ms: float
+    latency_ms: float
+    tokens_in: int
+    tokens_out: int
+    answer_bytes: int
+    answer_digest: str
+
+
+FACTS = (
+    RequestReceived,
+    RequestRejected,
+    RequestRouted,
+    RequestDispatched,
+    RequestAnswered,
+    RequestAttemptFailed,
+    RequestCompleted,
+    RequestFailed,
+    RequestCancelled,
+    RequestInterrupted,
+    RequestServed,
+)

@@ -1,0 +1,1 @@
+"""Experts: who can answer, whom to ask, and the life of a request."""

@@ -1,0 +1,71 @@
+"""What is asked of an expert and what comes back, the same for one here and one on another machine."""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+import msgspec
+from pydantic import JsonValue
+
+from mesh.errors import MeshError
+
+FailureKind = Literal[
+    "overloaded",  # the expert's queue is full; another may have room
+    "expired",  # the deadline passed before or while it worked
+    "cancelled",  # the caller took it back
+    "unknown_expert",  # the peer does not serve it (any more)
+    "invalid",  # the expert cannot take this input; nobody else could either
+    "failed",  # the expert raised
+    "unavailable",  # its engine (model server, process) cannot be reached
+    "disconnected",  # the connection to the peer was lost
+    "protocol",  # the peer broke the protocol
+]
+
+# Whether another expert may succeed where this attempt failed.
+RETRYABLE: dict[str, bool] = {
+    "overloaded": True,
+    "expired": False,
+    "cancelled": False,
+    "unknown_expert": True,
+    "invalid": False,
+    "failed": True,
+    "unavailable": True,
+    "disconnected": True,
+    "protocol": True,
+}
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to one expert. ``timeout_ms`` is what is left of the deadline when it is sent."""
+
+    request: str
+    expert: str
+    domain: str
+    content: str
+    timeout_ms: int
+    options: dict[str, JsonValue] = {}
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What an expert answered. Times are milliseconds as its own node measured them; -1: not known."""
+
+    text: str
+    model: str = ""
+    tokens_in: int = -1
+    tokens_out: int = -1
+    first_token_ms: float = -1.0
+    latency_ms: float = -1.0
+    signature: str = ""
+
+
+class AttemptFailed(MeshError):
+    """An expert gave no answer; ``kind`` says why, ``retryable`` whether another may be asked."""
+
+    def __init__(self, kind: FailureKind, message: str, *, retryable: bool | None = None) -> None:
+        super().__init__(message)
+        self.kind: FailureKind = kind
+        self.message = message
+        self.retryable = RETRYABLE[kind] if retryable is None else retryable
+
+
+# Takes the next piece of the answer; awaiting it is how back-pressure reaches the expert.
+Emit = Callable[[str], Awaitable[None]]

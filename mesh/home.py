@@ -1,0 +1,102 @@
+"""A node's home: one directory that holds everything it must not lose, and one process that may write there."""
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from mesh.errors import HomeInUse
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where each thing lives below ``root``."""
+
+    root: Path
+
+    @property
+    def key_file(self) -> Path:
+        """The Ed25519 seed, mode 0600."""
+        return self.root / "identity.key"
+
+    @property
+    def config_file(self) -> Path:
+        """Settings."""
+        return self.root / "config.toml"
+
+    @property
+    def broker(self) -> Path:
+        """The embedded nats-server: its configuration, log, pid file and JetStream store."""
+        return self.root / "broker"
+
+    @property
+    def database(self) -> Path:
+        """The projections, as SQLite."""
+        return self.root / "state.sqlite"
+
+    @property
+    def credentials(self) -> Path:
+        """NATS credentials of the node, the operator and the readers, one file each, mode 0600."""
+        return self.root / "credentials"
+
+    @property
+    def logs(self) -> Path:
+        """What the processes of this node print."""
+        return self.root / "logs"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held, with flock, by the process that may write here."""
+        return self.root / "lock"
+
+    def create(self) -> None:
+        """Make the directories that are missing, readable by their owner only."""
+        for directory in (self.root, self.broker, self.credentials, self.logs):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+class HomeLock:
+    """The exclusive right to write below a home; the kernel takes it back when the process ends.
+
+    Use as a context manager. Raises HomeInUse, naming the holder, when another process has it.
+    """
+
+    def __init__(self, home: Home, purpose: str) -> None:
+        self._home = home
+        self._purpose = purpose
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> "HomeLock":
+        file = self._home.lock_file.open("a+")
+        os.set_inheritable(file.fileno(), False)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = _describe(file.read())
+            file.close()
+            raise HomeInUse(
+                f"{self._home.root} is in use by {holder}",
+                remedy="Stop that process, or choose another directory with --home.",
+            ) from None
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "purpose": self._purpose}))
+        file.flush()
+        self._file = file
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.close()
+            self._file = None
+
+
+def _describe(text: str) -> str:
+    try:
+        holder = json.loads(text)
+        return f"`{holder['purpose']}` (process {holder['pid']})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,172 @@
+"""Child processes that must not outlive the node, are started again when they end, and say so."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from mesh.clock import Clock, SystemClock
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_TERM_GRACE_S = 5.0
+_BACKOFF_MIN_S = 0.1
+_BACKOFF_MAX_S = 10.0
+_LASTED_S = 30.0
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+log = structlog.get_logger(__name__)
+
+
+def die_with_parent() -> None:
+    """In a child, before exec: ask Linux for SIGTERM when the *thread* that started us ends.
+
+    So start children from the main thread. Elsewhere it does nothing: pid files find what was left over.
+    """
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class SupervisedProcess:
+    """Runs one command, and runs it again, with growing pauses, whenever it ends without being told to.
+
+    ``command`` is asked before each start. ``ready`` returns once the new process serves, or raises; a failure of
+    the *first* start is raised by `start`, later ones count as another end. ``on_restart(reason, restarts, down_ms)``
+    is called after each successful restart, ``on_exit(reason)`` as soon as the process is seen to have ended.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Callable[[], Sequence[str]],
+        *,
+        log_path: Path,
+        ready: Callable[["subprocess.Popen[bytes]"], Awaitable[None]],
+        on_restart: Callable[[str, int, float], None],
+        on_exit: Callable[[str], None] = lambda _reason: None,
+        environment: Callable[[], Mapping[str, str]] | None = None,
+        pass_fds: Sequence[int] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self.name = name
+        self._command = command
+        self._log_path = log_path
+        self._ready = ready
+        self._on_restart = on_restart
+        self._on_exit = on_exit
+        self._environment = environment
+        self._pass_fds = tuple(pass_fds)
+        self._clock = clock or SystemClock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, or None while there is no process."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def keeper(self) -> "asyncio.Task[None] | None":
+        """The task that keeps it running; it ends only by `stop`, so its owner watches it for failure."""
+        return self._keeper
+
+    async def start(self) -> None:
+        """Start it, wait until it serves, and keep it running from then on."""
+        await self._launch()
+        self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
+
+    async def stop(self) -> None:
+        """End it: SIGTERM, then SIGKILL after five seconds."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+        await self._end()
+
+    def kill(self) -> None:
+        """SIGKILL, as a watchdog does with a process that no longer answers; it is then started again."""
+        if self._process is not None:
+            self._process.kill()
+
+    async def _launch(self) -> None:
+        self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self._log_path.open("ab") as log_file:
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - a list; prctl is all that runs; starts at once
+                list(self._command()),
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,
+                start_new_session=True,
+                pass_fds=self._pass_fds,
+                env=dict(self._environment()) if self._environment is not None else None,
+            )
+        try:
+            await self._ready(self._process)
+        except BaseException:
+            await self._end()
+            raise
+
+    async def _keep(self) -> None:
+        pause = _BACKOFF_MIN_S
+        while True:
+            assert self._process is not None
+            started = self._clock.monotonic()
+            reason = describe_exit(await wait_for_exit(self._process))
+            ended = self._clock.monotonic()
+            self._on_exit(reason)
+            pause = _BACKOFF_MIN_S if ended - started > _LASTED_S else pause
+            while True:
+                log.warning("process ended", process=self.name, reason=reason, restart_in_s=round(pause, 2))
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, _BACKOFF_MAX_S)
+                try:
+                    await self._launch()
+                    break
+                except Exception as error:  # noqa: BLE001 - whatever kept it from starting, try again and say why
+                    reason = f"{reason}; restart failed: {error}"
+            self.restarts += 1
+            self._on_restart(reason, self.restarts, (self._clock.monotonic() - ended) * 1000)
+
+    async def _end(self) -> None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(wait_for_exit(process), _TERM_GRACE_S)
+        except TimeoutError:
+            process.kill()
+            await wait_for_exit(process)
+
+
+async def wait_for_exit(process: "subprocess.Popen[bytes]") -> int:
+    """Return the exit status of a child once it has one, without blocking the event loop."""
+    if hasattr(os, "pidfd_open"):
+        try:
+            descriptor = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            return process.wait()
+        loop = asyncio.get_running_loop()
+        exited = loop.create_future()
+        loop.add_reader(descriptor, lambda: exited.done() or exited.set_result(None))
+        try:
+            await exited
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        return process.wait()
+    while process.poll() is None:
+        await asyncio.sleep(0.05)
+    return process.wait()
+
+
+def describe_exit(status: int) -> str:
+    """``exited with status 1`` or ``killed by SIGKILL``."""
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
