@@ -1,0 +1,291 @@
+"""The overlay of many nodes in one process: no sockets, exact faults, and time that a test may own."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from mesh.errors import ListenError
+from mesh.p2p.memory_link import MemoryEnd, memory_stream
+from mesh.p2p.overlay import (
+    Connected,
+    DialFailed,
+    Disconnected,
+    Identified,
+    OverlayDown,
+    OverlayFact,
+    OverlayHandler,
+    Restarted,
+    Stream,
+    StreamRefused,
+)
+
+
+@dataclass(eq=False)
+class _Connection:
+    name: str
+    ends: tuple["MemoryOverlay", "MemoryOverlay"]
+    streams: list[tuple[MemoryEnd, MemoryEnd]] = field(default_factory=list)
+
+    def far(self, near: "MemoryOverlay") -> "MemoryOverlay":
+        return self.ends[1] if self.ends[0] is near else self.ends[0]
+
+
+class MemoryNetwork:
+    """What joins the overlays: who listens where, who is connected to whom, and what is broken between them.
+
+    ``latency_s`` passes between writing and reading, dialling and gossip.
+    """
+
+    def __init__(self, *, latency_s: float = 0.0) -> None:
+        self.latency_s = latency_s
+        self._listening: dict[str, MemoryOverlay] = {}
+        self._connections: dict[frozenset[str], _Connection] = {}
+        self._cut: set[frozenset[str]] = set()
+        self._silent: set[frozenset[str]] = set()
+        self._made = 0
+
+    def partition(self, a: str, b: str, *, silent: bool = False) -> None:
+        """Separate two peers: connections are lost and dials fail.
+
+        ``silent``: nothing is lost or refused, but bytes, dials and gossip between them go nowhere until `heal`,
+        as when packets are dropped.
+        """
+        pair = frozenset((a, b))
+        (self._silent if silent else self._cut).add(pair)
+        if silent:
+            self._hold(pair, True)
+        else:
+            self._lose(pair, "no route to the peer")
+
+    def heal(self, a: str, b: str) -> None:
+        """Undo `partition`; bytes that were held go on."""
+        pair = frozenset((a, b))
+        self._cut.discard(pair)
+        self._silent.discard(pair)
+        self._hold(pair, False)
+
+    def kill(self, peer: str) -> None:
+        """The peer is gone without a word, as by kill -9; others see their connections end."""
+        overlay = self._listening.pop(peer, None)
+        if overlay is not None:
+            overlay.vanish()
+            self._lose_all(peer, "connection reset by peer")
+
+    def restart(self, peer: str, reason: str = "killed by SIGKILL") -> None:
+        """Only the peer's overlay dies, and comes back at once; its node stays."""
+        overlay = self._listening[peer]
+        self._lose_all(peer, reason)
+        overlay.come_back(reason)
+
+    def join(self, overlay: "MemoryOverlay") -> None:
+        """Let ``overlay`` be found. Raises ListenError when its peer is already there."""
+        if overlay.peer_id in self._listening:
+            raise ListenError(
+                f"{overlay.addresses[0]} is taken", remedy="Stop the other node with this identity, or use another key."
+            )
+        self._listening[overlay.peer_id] = overlay
+
+    def leave(self, overlay: "MemoryOverlay") -> None:
+        """The orderly end of ``overlay``."""
+        self._lose_all(overlay.peer_id, "stopped")
+        if self._listening.get(overlay.peer_id) is overlay:
+            del self._listening[overlay.peer_id]
+
+    def connected(self, a: str, b: str) -> bool:
+        """Whether the two are connected."""
+        return frozenset((a, b)) in self._connections
+
+    async def until_answered(self, a: str, b: str) -> None:
+        """Return once packets between the two are not dropped: at once, or never."""
+        if frozenset((a, b)) in self._silent:
+            await asyncio.Event().wait()
+
+    def reach(self, dialler: "MemoryOverlay", address: str) -> "MemoryOverlay":
+        """Who listens at ``address``. Raises DialFailed when nobody does, or the two are separated."""
+        transport, _, _ = address.partition("/p2p/")
+        name = transport.removeprefix("/memory/")
+        overlay = self._listening.get(name)
+        if overlay is None or frozenset((dialler.peer_id, name)) in self._cut:
+            raise DialFailed(f"{address}: connection refused", remedy="Check that the peer is up.")
+        return overlay
+
+    def connect(self, dialler: "MemoryOverlay", listener: "MemoryOverlay", address: str) -> None:
+        """Connect the two, unless they are; both are told."""
+        pair = frozenset((dialler.peer_id, listener.peer_id))
+        if pair in self._connections:
+            return
+        self._made += 1
+        connection = _Connection(f"memory-{self._made}", (dialler, listener))
+        self._connections[pair] = connection
+        setup_ms = self.latency_s * 2000
+        for near, direction in ((dialler, "outbound"), (listener, "inbound")):
+            far = connection.far(near)
+            near.tell(
+                Connected(far.peer_id, connection.name, address, "memory", direction, "none", "memory", setup_ms),
+                Identified(far.peer_id, far.agent, far.protocols, far.addresses),
+            )
+
+    def open_stream(self, opener: "MemoryOverlay", peer: str, protocol: str) -> Stream:
+        """A stream from ``opener``; the peer hears of it. Raises StreamRefused."""
+        pair = frozenset((opener.peer_id, peer))
+        connection = self._connections.get(pair)
+        if connection is None:
+            raise StreamRefused(f"not connected to {peer}", remedy="Dial it first.")
+        listener = connection.far(opener)
+        if protocol not in listener.protocols:
+            raise StreamRefused(f"{peer} does not speak {protocol}")
+        connection.streams = [ends for ends in connection.streams if not all(end.is_closing() for end in ends)]
+        near, far = memory_stream(self.latency_s, held=pair in self._silent)
+        connection.streams.append((near, far))
+        listener.accept(Stream(opener.peer_id, protocol, far.reader, far.writer))
+        return Stream(peer, protocol, near.reader, near.writer)
+
+    def disconnect(self, a: str, b: str, reason: str) -> None:
+        """End the connection between the two, if there is one."""
+        self._lose(frozenset((a, b)), reason)
+
+    def gossip(self, publisher: "MemoryOverlay", topic: str, data: bytes) -> None:
+        """Tell everyone whom subscribers of the topic reach from ``publisher``."""
+        heard = {publisher.peer_id}
+        frontier = [publisher]
+        while frontier:
+            near = frontier.pop()
+            for far in self._neighbours(near):
+                if far.peer_id not in heard and topic in far.topics:
+                    heard.add(far.peer_id)
+                    frontier.append(far)
+                    asyncio.get_running_loop().call_later(self.latency_s, far.hear, topic, publisher.peer_id, data)
+
+    def _neighbours(self, near: "MemoryOverlay") -> "Iterable[MemoryOverlay]":
+        for pair, connection in self._connections.items():
+            if near in connection.ends and pair not in self._silent:
+                yield connection.far(near)
+
+    def _hold(self, pair: frozenset[str], held: bool) -> None:
+        connection = self._connections.get(pair)
+        for ends in connection.streams if connection is not None else ():
+            for end in ends:
+                end.hold(held)
+
+    def _lose_all(self, peer: str, reason: str) -> None:
+        for pair in [pair for pair in self._connections if peer in pair]:
+            self._lose(pair, reason)
+
+    def _lose(self, pair: frozenset[str], reason: str) -> None:
+        connection = self._connections.pop(pair, None)
+        if connection is None:
+            return
+        for ends in connection.streams:
+            for end in ends:
+                end.lose()
+        for near in connection.ends:
+            near.tell(Disconnected(connection.far(near).peer_id, connection.name, reason))
+
+
+class MemoryOverlay:
+    """One node's overlay on a `MemoryNetwork`. See `mesh.p2p.overlay.Overlay`."""
+
+    def __init__(self, network: MemoryNetwork, peer_id: str, *, agent: str = "memory") -> None:
+        self.peer_id = peer_id
+        self.agent = agent
+        self.protocols: tuple[str, ...] = ()
+        self.topics: tuple[str, ...] = ()
+        self._network = network
+        self._handler: OverlayHandler | None = None
+        self._restarts = 0
+
+    async def start(self, handler: OverlayHandler, *, protocols: Sequence[str], topics: Sequence[str]) -> None:
+        """See `Overlay.start`."""
+        self._network.join(self)
+        self.protocols, self.topics = tuple(protocols), tuple(topics)
+        self._handler = handler
+
+    async def stop(self) -> None:
+        """See `Overlay.stop`."""
+        if self._handler is not None:
+            self._network.leave(self)
+            self._handler = None
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """See `Overlay.addresses`."""
+        return (f"/memory/{self.peer_id}/p2p/{self.peer_id}",)
+
+    async def dial(self, peer: str, addresses: Sequence[str], timeout: float) -> None:
+        """See `Overlay.dial`."""
+        self._require_up()
+        failures = []
+        for address in addresses:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._dial_address(peer, address)
+            except TimeoutError:
+                failures.append(f"{address}: no answer in {timeout} s")
+            except DialFailed as error:
+                failures.append(error.what)
+            else:
+                return
+        if not self._network.connected(self.peer_id, peer):
+            raise DialFailed(f"no address of {peer} led to a connection ({'; '.join(failures) or 'none given'})")
+
+    async def _dial_address(self, peer: str, address: str) -> None:
+        await asyncio.sleep(self._network.latency_s * 2)
+        self._require_up()
+        if self._network.connected(self.peer_id, peer):
+            return
+        await self._network.until_answered(self.peer_id, peer)
+        listener = self._network.reach(self, address)
+        if listener.peer_id != peer or listener is self:
+            raise DialFailed(f"{address}: the peer there is {listener.peer_id}, not {peer}")
+        self._network.connect(self, listener, address)
+
+    async def disconnect(self, peer: str, reason: str) -> None:
+        """See `Overlay.disconnect`."""
+        self._require_up()
+        self._network.disconnect(self.peer_id, peer, reason)
+
+    async def open_stream(self, peer: str, protocol: str, timeout: float) -> Stream:
+        """See `Overlay.open_stream`."""
+        self._require_up()
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.sleep(self._network.latency_s * 2)
+                await self._network.until_answered(self.peer_id, peer)
+        except TimeoutError:
+            raise StreamRefused(f"{peer} did not answer in {timeout} s") from None
+        self._require_up()
+        return self._network.open_stream(self, peer, protocol)
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """See `Overlay.publish`."""
+        self._require_up()
+        self._network.gossip(self, topic, data)
+
+    def tell(self, *facts: OverlayFact) -> None:
+        """Report to the node, if there still is one."""
+        for fact in facts:
+            if self._handler is not None:
+                self._handler.on_fact(fact)
+
+    def accept(self, stream: Stream) -> None:
+        """Hand over a stream that a peer opened."""
+        if self._handler is not None:
+            self._handler.on_stream(stream)
+
+    def hear(self, topic: str, peer: str, data: bytes) -> None:
+        """Hand over a message of a topic."""
+        if self._handler is not None:
+            self._handler.on_gossip(topic, peer, data)
+
+    def vanish(self) -> None:
+        """Die: nothing is reported to the node any more."""
+        self._handler = None
+
+    def come_back(self, reason: str) -> None:
+        """Report a restart."""
+        self._restarts += 1
+        self.tell(Restarted(reason, self._restarts, 0.0))
+
+    def _require_up(self) -> None:
+        if self._handler is None:
+            raise OverlayDown("the overlay is not running")
