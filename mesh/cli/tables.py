@@ -1,0 +1,77 @@
+"""``mesh peers``, ``mesh experts``, ``mesh requests``, ``mesh health``: the projected tables, for people."""
+
+import asyncio
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mesh.cli.options import ReadOptions
+from mesh.cli.read import projected
+from mesh.cli.render import print_rows
+
+Limit = Annotated[int, Parameter(help="At most so many rows")]
+
+
+def peers(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - frozen
+    """Who this node knows, and how each is."""
+    print_rows(
+        asyncio.run(projected(options, lambda tables: tables.peers())),
+        columns=("peer", "state", "status", "latency_ms", "address", "transport", "last_seen_at"),
+        as_json=options.json,
+        empty="No peers yet: is another node of this mesh up?",
+    )
+
+
+def experts(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - frozen
+    """Who can answer what, here and elsewhere."""
+    print_rows(
+        asyncio.run(projected(options, lambda tables: tables.experts())),
+        columns=("expert", "peer", "domains", "model", "state", "in_flight", "queued", "concurrency", "quality"),
+        as_json=options.json,
+        empty="No experts: declare some in config.toml, or connect to a node that has some.",
+    )
+
+
+def requests(
+    *,
+    limit: Limit = 20,
+    state: Annotated[str, Parameter(help="Only those in this state: completed, failed, cancelled …")] = "",
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+) -> None:
+    """The latest requests of this node, newest first."""
+    print_rows(
+        asyncio.run(projected(options, lambda tables: tables.requests(limit, state or None))),
+        columns=(
+            "request",
+            "received_at",
+            "domain",
+            "strategy",
+            "state",
+            "expert",
+            "latency_ms",
+            "attempts",
+            "error_kind",
+        ),
+        as_json=options.json,
+        empty="No requests yet: try `mesh ask`.",
+    )
+
+
+def health(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - frozen
+    """This node and its peers: status, score and trends."""
+    print_rows(
+        asyncio.run(projected(options, lambda tables: tables.health())),
+        columns=(
+            "target",
+            "kind",
+            "status",
+            "score",
+            "since_at",
+            "latency_ms",
+            "cpu_percent",
+            "memory_percent",
+            "disk_percent",
+        ),
+        as_json=options.json,
+        empty="No health samples yet: the first comes within one interval of `mesh up`.",
+    )

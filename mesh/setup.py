@@ -1,0 +1,55 @@
+"""Making a node's home."""
+
+import socket
+
+from mesh.config import load_config
+from mesh.home import Home
+from mesh.identity import Identity, create_key_file
+
+_TEMPLATE = """\
+# Settings of this node. Everything has a default; `mesh config` prints what is in force.
+
+[node]
+name = "{name}"
+# mesh = "mesh"                # only nodes of the same mesh join
+
+[overlay]
+# listen = ["/ip4/0.0.0.0/tcp/4701"]
+# peers = ["/ip4/192.0.2.7/tcp/4701/p2p/12D3Koo…"]   # nodes that mDNS cannot find
+
+[[experts]]
+name = "solver"
+backend = "mathematics"
+domains = ["mathematics"]
+
+[[experts]]
+name = "pythonist"
+backend = "code"
+domains = ["coding"]
+
+[[experts]]
+name = "toolbox"
+backend = "tools"
+domains = ["tool_use"]
+
+# A model server that speaks OpenAI's API: Ollama, llama.cpp, vLLM …
+# [[experts]]
+# name = "llama"
+# backend = "openai"
+# domains = ["language", "reasoning"]
+# options = {{ base_url = "http://127.0.0.1:11434/v1", model = "llama3.2" }}
+"""
+
+
+def initialise(home: Home, *, name: str = "", config: str | None = None) -> Identity:
+    """Create ``home`` with a new identity and a config file, and check that the config loads.
+
+    ``config`` replaces the commented default. Raises IdentityError when there is an identity already.
+    """
+    home.create()
+    identity = create_key_file(home.key_file)
+    if not home.config_file.exists():
+        text = config if config is not None else _TEMPLATE.format(name=name or socket.gethostname()[:64])
+        home.config_file.write_text(text)
+    load_config(home.root)
+    return identity
