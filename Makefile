@@ -4,15 +4,21 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint types bench docs check lock clean
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench docs lock clean
 
 $(STAMP): requirements.lock requirements-llm.lock pyproject.toml
 	@$(PYTHON) scripts/bootstrap.py $(VENV)
 
-demo: $(STAMP)  ## five nodes on loopback, thirty real requests, a kill -9, an alert, a replay
+help:  ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: $(STAMP)  ## the environment alone, in .venv
+
+demo: $(STAMP)  ## five nodes on loopback, thirty real requests, a kill -9, an alert, a replay  [DEMO=--keep]
 	@$(BIN)/mesh demo $(DEMO)
 
-test: $(STAMP)  ## every test, in parallel and in random order
+test: $(STAMP)  ## every test, in parallel and in random order  [TESTS=tests/unit]
 	@$(BIN)/python -m pytest -n 2 $(TESTS)
 
 lint: $(STAMP)  ## style, types, import contracts
@@ -21,14 +27,14 @@ lint: $(STAMP)  ## style, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP)  ## the measured claims, as ratios to a baseline of the same run
+bench: $(STAMP)  ## the measured claims, as ratios to a baseline of the same run  [BENCH=idle]
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 docs: $(STAMP)  ## the documents checked against the code
 	@$(BIN)/python -m pytest tests/docs
 
-lock: $(STAMP)  ## renew the pins; the lock names packages and hashes, no index
-	@$(BIN)/python scripts/lock.py
+lock: $(STAMP)  ## pin what pyproject.toml asks for; the lock names hashes and no index  [LOCK=--upgrade]
+	@$(BIN)/python scripts/lock.py $(LOCK)
 
-clean:
-	rm -rf $(VENV) build dist *.egg-info
+clean:  ## remove what the targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -26,7 +26,7 @@ BUILDERS = ("pip", "setuptools")
 PINNED = ("--require-hashes", "--no-deps", "--no-build-isolation")
 
 
-class Stop(Exception):  # noqa: N818 - it stops with a message, it is no defect
+class Stop(Exception):
     """What kept the environment from being made, and what to do."""
 
 
@@ -111,7 +111,7 @@ def create(venv: Path) -> None:
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
     raise Stop(
         f"{done.stdout.strip()}\n\n{sys.executable} cannot make a virtual environment: its venv or ensurepip module "
-        f"is missing.\nOn Debian and Ubuntu: `apt install python3-venv` (or {package}), then run the same command again."
+        f"is missing.\nOn Debian and Ubuntu: `apt install python3-venv` (or {package}), then run it again."
     )
 
 
@@ -133,7 +133,7 @@ def pip_install(venv: Path, what: str, options: list[str]) -> None:
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a command and keep what it prints."""
-    return subprocess.run(  # noqa: UP022 - read on Python 3.7 too
+    return subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, check=False
     )
 

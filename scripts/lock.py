@@ -28,7 +28,7 @@ def main(upgrade: list[str]) -> int:
 def compile_lock(name: str, arguments: list[str], stdin: str = "") -> None:
     """Resolve for every supported Python at once and write the file, if it can be used anywhere."""
     path = ROOT / name
-    subprocess.run(  # noqa: S603 - uv of our own environment
+    subprocess.run(
         [
             *(str(Path(sys.executable).with_name("uv")), "pip", "compile", "--quiet"),
             *("--universal", "--python-version", OLDEST_PYTHON),
@@ -46,7 +46,7 @@ def compile_lock(name: str, arguments: list[str], stdin: str = "") -> None:
     if found:
         path.unlink()
         sys.exit(f"{name} would name an index or a directory ({', '.join(found)}); it was not written")
-    print(f"{name}: {len(re.findall(r'^[a-z0-9.-]+==', text, re.MULTILINE))} packages")
+    sys.stdout.write(f"{name}: {len(re.findall(r'^[a-z0-9.-]+==', text, re.MULTILINE))} packages\n")
 
 
 if __name__ == "__main__":
