@@ -1,0 +1,213 @@
+"""The experts that this node serves: their life, their offers, and one ``request.served`` for every call."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from mesh.clock import Clock
+from mesh.config import ExpertConfig
+from mesh.errors import ConfigError, MeshError
+from mesh.events.journal import Journal
+from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertOffered, ExpertRegistered
+from mesh.experts.backend import Backend
+from mesh.experts.backends import concurrency_of, make_backend
+from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
+from mesh.experts.local_expert import LocalExpert
+from mesh.experts.serving import Serving
+from mesh.identity import Identity
+
+_CHECK_TIMEOUT_S = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class LocalExperts:
+    """Serves the configured experts.
+
+    An expert whose *settings* are wrong stops the node (ConfigError from the constructor). One whose backend
+    cannot start (a model server that is down, a package that is missing) is logged, shown in `problems`, not
+    offered, and tried again at every check, so that the node serves its other experts meanwhile.
+
+    ``on_change`` is called, on the event loop, whenever an expert comes, goes, or changes its availability.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[ExpertConfig],
+        identity: Identity,
+        journal: Journal,
+        clock: Clock,
+        *,
+        on_change: Callable[[], None] = lambda: None,
+        check_interval_s: float = 10.0,
+        offer_valid_s: float = 30.0,
+        make: Callable[[ExpertConfig], Backend] = make_backend,
+    ) -> None:
+        _refuse_duplicates(configs)
+        self.on_change = on_change
+        self._identity = identity
+        self._journal = journal
+        self._clock = clock
+        self._check_interval_s = check_interval_s
+        self._offer_valid_s = offer_valid_s
+        self._experts = {config.name: LocalExpert(config, make(config), concurrency_of(config)) for config in configs}
+        self._keeper: asyncio.Task[None] | None = None
+        self._announced: tuple[tuple[str, bool], ...] = ()
+
+    async def start(self) -> None:
+        """Start every backend and record each expert that serves. Never fails for the sake of one expert."""
+        await self._check_all()
+        self._keeper = asyncio.create_task(self._keep(), name="check experts")
+
+    async def stop(self, reason: str = "the node is stopping") -> None:
+        """Withdraw every expert, end the calls in flight as ``unavailable``, and stop the backends."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+        for expert in self._experts.values():
+            if expert.registered:
+                expert.registered = False
+                self._record(ExpertDeregistered(expert=expert.config.name, reason=reason))
+        self._tell()
+        outcomes = await asyncio.gather(*(e.stop() for e in self._experts.values()), return_exceptions=True)
+        for name, outcome in zip(self._experts, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                log.error("backend did not stop cleanly", expert=name, error=repr(outcome))
+
+    @property
+    def keeper(self) -> "asyncio.Task[None] | None":
+        """The task that checks the backends; it ends only by `stop`, so its owner watches it for failure."""
+        return self._keeper
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why each expert that cannot serve now cannot, by name."""
+        return {name: expert.problem for name, expert in self._experts.items() if expert.problem}
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that run now, over all experts."""
+        return sum(expert.slots.in_flight for expert in self._experts.values())
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for a slot, over all experts."""
+        return sum(expert.slots.queued for expert in self._experts.values())
+
+    def offers(self) -> list[ExpertOffered]:
+        """What this node can be asked now, with the load of each expert."""
+        return [self._offer(expert) for expert in self._experts.values() if expert.registered]
+
+    async def ask(self, call: Call, emit: Emit, *, caller: str) -> Answer:
+        """Let an expert answer ``caller`` (a PeerId), and record it as exactly one ``request.served``.
+
+        Returns, or raises AttemptFailed, only once that event is stored. When the caller cancels, the event is
+        recorded, the expert's work is cancelled, and nothing is waited for.
+        """
+        serving = Serving(call, caller, self._identity, self._journal, self._clock)
+        try:
+            expert = self._expert(call.expert)
+            answer = await expert.work(call, serving.watch(emit), serving.started)
+            signed, emission = serving.answered(answer, expert.backend.model)
+        except asyncio.CancelledError:
+            serving.cancelled()
+            raise
+        except AttemptFailed as failure:
+            self._note(call.expert, failure)
+            await serving.failed(failure).stored()
+            raise
+        finally:
+            serving.close()
+        await emission.stored()
+        return signed
+
+    def _expert(self, name: str) -> LocalExpert:
+        expert = self._experts.get(name)
+        if expert is None or not expert.registered:
+            known = ", ".join(name for name, expert in self._experts.items() if expert.registered) or "none"
+            raise AttemptFailed("unknown_expert", f"{name!r} is not served here; served: {known}")
+        return expert
+
+    def _note(self, name: str, failure: AttemptFailed) -> None:
+        """An engine that just could not be reached is not offered until a check finds it again."""
+        expert = self._experts.get(name)
+        if failure.kind == "unavailable" and expert is not None and expert.registered:
+            expert.problem = failure.message
+            self._tell()
+
+    async def _keep(self) -> None:
+        while True:
+            await self._clock.sleep(self._check_interval_s)
+            await self._check_all()
+
+    async def _check_all(self) -> None:
+        await asyncio.gather(*(self._check(expert) for expert in self._experts.values()))
+        self._tell()
+
+    async def _check(self, expert: LocalExpert) -> None:
+        before = expert.problem
+        try:
+            if not expert.started:
+                await expert.start()
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
+                await expert.backend.check()
+            expert.problem = ""
+        except TimeoutError:
+            expert.problem = f"did not answer a check within {_CHECK_TIMEOUT_S:g} s"
+        except Exception as error:  # noqa: BLE001 - whatever a backend raises, the other experts go on
+            expert.problem = str(error) if isinstance(error, MeshError) else f"{type(error).__name__}: {error}"
+        if expert.problem and expert.problem != before:
+            log.warning("expert cannot serve", expert=expert.config.name, problem=expert.problem)
+        if expert.started and not expert.registered:
+            self._register(expert)
+
+    def _register(self, expert: LocalExpert) -> None:
+        config = expert.config
+        expert.registered = True
+        self._record(
+            ExpertRegistered(
+                expert=config.name,
+                backend=config.backend,
+                model=expert.backend.model,
+                domains=tuple(config.domains),
+                concurrency=expert.concurrency,
+                queue_limit=config.queue,
+            )
+        )
+
+    def _offer(self, expert: LocalExpert) -> ExpertOffered:
+        config = expert.config
+        return ExpertOffered(
+            peer=self._identity.peer_id,
+            expert=config.name,
+            model=expert.backend.model,
+            domains=tuple(config.domains),
+            concurrency=expert.concurrency,
+            queue_limit=config.queue,
+            in_flight=expert.slots.in_flight,
+            queued=expert.slots.queued,
+            available=expert.available,
+            quality=config.quality,
+            valid_s=self._offer_valid_s,
+        )
+
+    def _record(self, fact: ExpertRegistered | ExpertDeregistered) -> None:
+        self._journal.emit(fact, subject=self._identity.peer_id)
+
+    def _tell(self) -> None:
+        now = tuple((offer.expert, offer.available) for offer in self.offers())
+        if now != self._announced:
+            self._announced = now
+            self.on_change()
+
+
+def _refuse_duplicates(configs: Sequence[ExpertConfig]) -> None:
+    seen: set[str] = set()
+    for config in configs:
+        if config.name in seen:
+            raise ConfigError(
+                f"two experts are named {config.name!r}", remedy="Give each [[experts]] a name of its own."
+            )
+        seen.add(config.name)

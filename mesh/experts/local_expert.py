@@ -1,0 +1,116 @@
+"""One expert of this node at work: its backend behind its slots, deadline and cancellation."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from mesh.config import ExpertConfig
+from mesh.errors import MeshError
+from mesh.experts.backend import Backend
+from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
+from mesh.experts.slots import Slots
+
+# How long a call whose deadline has passed waits for its backend to let go of the slot, before it returns anyway.
+_GRACE_S = 0.25
+_MAX_MESSAGE = 500
+
+log = structlog.get_logger(__name__)
+
+
+class LocalExpert:
+    """Runs calls on one backend, ``concurrency`` at a time.
+
+    Each call's work is a task of its own, which keeps its slot until it has really ended: a backend that is
+    slow to stop delays nobody's deadline, and is not given more work than it may have.
+    """
+
+    def __init__(self, config: ExpertConfig, backend: Backend, concurrency: int) -> None:
+        self.config = config
+        self.backend = backend
+        self.concurrency = concurrency
+        self.slots = Slots(config.name, concurrency, config.queue)
+        self.started = False
+        self.registered = False
+        self.problem = "not started"
+        self._works: set[asyncio.Task[Answer]] = set()
+        self._stopping = False
+
+    @property
+    def available(self) -> bool:
+        """Whether it could serve when it was last checked."""
+        return not self.problem
+
+    async def start(self) -> None:
+        """Start the backend. Raises MeshError."""
+        await self.backend.start()
+        self.started = True
+
+    async def stop(self) -> None:
+        """Refuse who waits, end what runs, and stop the backend."""
+        self._stopping = True
+        self.slots.refuse_waiting(self._stopped())
+        for work in self._works:
+            work.cancel()
+        while self._works:
+            await asyncio.wait(self._works)
+        await self.backend.stop()
+
+    async def work(self, call: Call, emit: Emit, started: Callable[[], None]) -> Answer:
+        """The backend's answer, within the call's deadline; ``started`` is called once there is a slot.
+
+        Raises AttemptFailed, also for whatever the backend raises.
+        """
+        if self._stopping:
+            raise self._stopped()
+        if call.timeout_ms <= 0:
+            raise AttemptFailed("expired", f"no time was left for {self.config.name} (timeout_ms={call.timeout_ms})")
+        work: asyncio.Task[Answer] | None = None
+        try:
+            async with asyncio.timeout(call.timeout_ms / 1000):
+                await self.slots.acquire()
+                started()
+                work = self._begin(call, emit)
+                await asyncio.wait({work})
+        except TimeoutError:
+            await self._end(work)
+            raise AttemptFailed("expired", f"{self.config.name} had no answer within {call.timeout_ms} ms") from None
+        finally:
+            if work is not None and not work.done():
+                work.cancel()
+        assert work is not None
+        return self._result(work)
+
+    def _begin(self, call: Call, emit: Emit) -> "asyncio.Task[Answer]":
+        work = asyncio.create_task(self.backend.answer(call, emit), name=f"{self.config.name} {call.request}")
+        self._works.add(work)
+        work.add_done_callback(self._ended)
+        return work
+
+    def _ended(self, work: "asyncio.Task[Answer]") -> None:
+        self._works.discard(work)
+        self.slots.release()
+        if not work.cancelled() and (error := work.exception()) is not None:
+            log.debug("attempt failed", expert=self.config.name, work=work.get_name(), error=repr(error))
+
+    async def _end(self, work: "asyncio.Task[Answer] | None") -> None:
+        if work is None:
+            return
+        work.cancel()
+        _, still_running = await asyncio.wait({work}, timeout=_GRACE_S)
+        if still_running:
+            log.warning("backend does not stop when it is told to", expert=self.config.name, work=work.get_name())
+
+    def _result(self, work: "asyncio.Task[Answer]") -> Answer:
+        if work.cancelled():
+            raise self._stopped() if self._stopping else AttemptFailed("failed", "the backend cancelled its own work")
+        error = work.exception()
+        if error is None:
+            return work.result()
+        if isinstance(error, AttemptFailed):
+            raise error
+        what = str(error) if isinstance(error, MeshError) else f"{type(error).__name__}: {error}"
+        raise AttemptFailed("failed", what[:_MAX_MESSAGE]) from error
+
+    def _stopped(self) -> AttemptFailed:
+        return AttemptFailed("unavailable", f"{self.config.name} is being stopped")

@@ -1,0 +1,104 @@
+"""The trail of one served call: its times, its signature, and its one ``request.served``."""
+
+import msgspec
+import structlog
+
+from mesh.clock import Clock
+from mesh.errors import JournalError
+from mesh.events.journal import Emission, Journal
+from mesh.events.vocabulary.requests import RequestServed
+from mesh.experts.answers import digest, sign_answer
+from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
+from mesh.identity import Identity
+
+_OUTCOMES = ("cancelled", "overloaded", "expired")
+
+log = structlog.get_logger(__name__)
+
+
+class Serving:
+    """Follows one call from its arrival to its outcome. Exactly one of its outcome methods is called, once."""
+
+    def __init__(self, call: Call, caller: str, identity: Identity, journal: Journal, clock: Clock) -> None:
+        self._call = call
+        self._caller = caller
+        self._identity = identity
+        self._journal = journal
+        self._clock = clock
+        self._arrived = clock.monotonic()
+        self._queued_ms = -1.0
+        self._first_token_ms = -1.0
+        self._over = False
+
+    def started(self) -> None:
+        """The call has its slot; until now it waited."""
+        self._queued_ms = self._elapsed_ms()
+
+    def watch(self, emit: Emit) -> Emit:
+        """``emit``, noting when the first piece came, and refusing what comes after the call is over."""
+
+        async def watched(piece: str) -> None:
+            if self._over:
+                raise AttemptFailed("cancelled", "the call is over")
+            if piece and self._first_token_ms < 0:
+                self._first_token_ms = self._elapsed_ms()
+            await emit(piece)
+
+        return watched
+
+    def close(self) -> None:
+        """The call is over: nothing more reaches its caller."""
+        self._over = True
+
+    def answered(self, answer: Answer, model: str) -> tuple[Answer, Emission]:
+        """Time, sign and record an answer. Raises AttemptFailed when its text is not Unicode."""
+        try:
+            size = len(answer.text.encode())
+        except UnicodeEncodeError as error:
+            raise AttemptFailed("failed", f"the answer is not Unicode text: {error}") from None
+        text_digest = digest(answer.text)
+        model = answer.model or model
+        signed = msgspec.structs.replace(
+            answer,
+            model=model,
+            first_token_ms=self._first_token_ms,
+            latency_ms=self._elapsed_ms(),
+            signature=sign_answer(
+                self._identity, request=self._call.request, expert=self._call.expert, model=model, digest=text_digest
+            ),
+        )
+        return signed, self._record("answered", answer=signed, size=size, text_digest=text_digest)
+
+    def failed(self, failure: AttemptFailed) -> Emission:
+        """Record why there is no answer."""
+        outcome = failure.kind if failure.kind in _OUTCOMES else "failed"
+        return self._record(outcome, error=f"{failure.kind}: {failure.message}")
+
+    def cancelled(self) -> None:
+        """Record that the caller took it back; a journal that has failed must not stop the cancellation."""
+        try:
+            self._record("cancelled", error="cancelled: the caller took it back")
+        except JournalError as error:
+            log.exception("a cancelled call is not in the journal", request=self._call.request, error=str(error))
+
+    def _record(
+        self, outcome: str, *, error: str = "", answer: Answer | None = None, size: int = 0, text_digest: str = ""
+    ) -> Emission:
+        latency_ms = self._elapsed_ms() if answer is None else answer.latency_ms
+        fact = RequestServed(
+            request=self._call.request,
+            caller=self._caller,
+            expert=self._call.expert,
+            outcome=outcome,
+            error=error,
+            queued_ms=self._queued_ms if self._queued_ms >= 0 else latency_ms,
+            latency_ms=latency_ms,
+            tokens_in=answer.tokens_in if answer else -1,
+            tokens_out=answer.tokens_out if answer else -1,
+            answer_bytes=size,
+            answer_digest=text_digest,
+        )
+        return self._journal.emit(fact, subject=self._call.request, correlation=self._call.request)
+
+    def _elapsed_ms(self) -> float:
+        return round((self._clock.monotonic() - self._arrived) * 1000, 3)
