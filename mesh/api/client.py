@@ -1,0 +1,181 @@
+"""The Python client of a running node: ``async with Mesh.connect() as mesh: await mesh.ask("…")``."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import msgspec
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError, TimeoutError as NatsTimeout
+
+from mesh.api.messages import ACKNOWLEDGE, ASK, CANCEL, KIND, STATUS, NodeStatus
+from mesh.config import default_home
+from mesh.errors import MeshError, NodeUnreachable
+from mesh.events.readers import Credentials, load_credentials
+from mesh.experts.queries import Outcome
+from mesh.home import Home
+from mesh.ids import new_id
+
+T = TypeVar("T")
+CONNECT_TIMEOUT_S = 3.0
+REPLY_TIMEOUT_S = 10.0
+# How long past the request's own deadline the node's word is waited for.
+GRACE_S = 10.0
+
+
+class RequestFailed(MeshError):
+    """The node gave no answer. ``kind`` says why; ``request`` is the id that ``mesh why`` takes, if it got one."""
+
+    def __init__(self, kind: str, message: str, request: str = "") -> None:
+        super().__init__(f"{kind}: {message}" + (f" (mesh why {request})" if request else ""))
+        self.kind = kind
+        self.message = message
+        self.request = request
+
+
+class Mesh:
+    """A connection to one node, usually the one on this machine. The same call asks near and far experts."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._client = Client()
+
+    @classmethod
+    def connect(cls, home: Path | str | None = None, *, credentials: Credentials | None = None) -> "Mesh":
+        """The node whose home is ``home`` (default: ``$MESH_HOME`` or the user's), or that has ``credentials``.
+
+        Use the result as an async context manager. Raises NodeUnreachable when no node answers.
+        """
+        if credentials is not None:
+            return cls(credentials)
+        place = Home(Path(home) if home is not None else default_home())
+        try:
+            return cls(load_credentials(place, "operator"))
+        except FileNotFoundError:
+            raise NodeUnreachable(
+                f"no node has run in {place.root}",
+                remedy="Start one with `mesh up`, or name its directory with --home.",
+            ) from None
+
+    async def __aenter__(self) -> "Mesh":
+        try:
+            await self._client.connect(
+                self._credentials.url,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                error_cb=_ignore,
+                **self._credentials.options(),
+            )
+        except (OSError, nats.errors.Error, asyncio.TimeoutError) as error:
+            raise NodeUnreachable(
+                f"no node answers at {self._credentials.url} ({error or type(error).__name__})",
+                remedy="Is it running? Start it with `mesh up`.",
+            ) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.close()
+
+    async def ask(
+        self,
+        content: str,
+        *,
+        domain: str = "auto",
+        expert: str = "",
+        strategy: str = "",
+        policy: str = "",
+        fan_out: int = 0,
+        timeout: float = 0,
+        options: dict[str, Any] | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Outcome:
+        """Ask the mesh and return what came of it; empty or zero choices mean the node's configuration.
+
+        ``on_text`` is called with every piece of the answer as it arrives. Cancelling the call cancels the
+        request. Raises RequestFailed when there is no answer, NodeUnreachable when there is no node.
+        """
+        call = new_id()
+        query = {
+            "content": content,
+            "domain": domain,
+            "expert": expert,
+            "strategy": strategy,
+            "policy": policy,
+            "fan_out": fan_out,
+            "timeout_s": timeout,
+            "options": options or {},
+        }
+        message = {"call": call, "query": query, "stream": on_text is not None}
+        inbox = self._client.new_inbox()
+        replies = await self._client.subscribe(inbox, pending_msgs_limit=0, pending_bytes_limit=0)
+        try:
+            await self._client.publish(ASK, msgspec.json.encode(message), reply=inbox)
+            while True:
+                reply = await replies.next_msg(timeout=(timeout or 3600) + GRACE_S)
+                _raise_error(reply)
+                if (reply.headers or {}).get(KIND) != "chunk":
+                    return msgspec.json.decode(reply.data, type=Outcome)
+                if on_text is not None:
+                    on_text(reply.data.decode())
+        except NatsTimeout as error:
+            raise NodeUnreachable("the node did not answer in time", remedy="Look at `mesh status`.") from error
+        except asyncio.CancelledError:
+            await self._client.publish(CANCEL, msgspec.json.encode({"call": call}))
+            await self._client.flush()
+            raise
+        finally:
+            await replies.unsubscribe()
+
+    async def status(self) -> NodeStatus:
+        """What the node says of itself."""
+        return await self._request(STATUS, {}, NodeStatus)
+
+    async def acknowledge(self, alert: str, *, actor: str, note: str = "") -> None:
+        """Acknowledge an open alert. Raises RequestFailed when there is no such alert."""
+        await self._request(ACKNOWLEDGE, {"alert": alert, "actor": actor, "note": note}, dict[str, str])
+
+    async def _request(self, subject: str, message: dict[str, Any], result: type[T]) -> T:
+        try:
+            reply = await self._client.request(subject, msgspec.json.encode(message), timeout=REPLY_TIMEOUT_S)
+        except (NoRespondersError, NatsTimeout) as error:
+            raise _no_answer(self._credentials.url) from error
+        _raise_error(reply)
+        return msgspec.json.decode(reply.data, type=result)
+
+
+def _no_answer(url: str) -> NodeUnreachable:
+    return NodeUnreachable(
+        f"the NATS server at {url} runs, but no node answers there",
+        remedy="The node may be starting or stopping: try again, then look at its log.",
+    )
+
+
+def _raise_error(reply: Msg) -> None:
+    headers = reply.headers or {}
+    if headers.get("Status") == "503":
+        raise _no_answer("its address")
+    if "Nats-Service-Error" not in headers:
+        return
+    try:
+        details = msgspec.json.decode(reply.data, type=dict[str, str])
+    except msgspec.DecodeError:
+        details = {}
+    raise RequestFailed(
+        details.get("kind", "failed"),
+        details.get("message", headers["Nats-Service-Error"]),
+        details.get("request", ""),
+    )
+
+
+async def _ignore(_error: Exception) -> None:
+    """Connection errors reach the caller through the call that they break."""
+
+
+__all__ = ["Mesh", "Outcome", "RequestFailed"]

@@ -1,0 +1,70 @@
+"""What goes over ``mesh.api.*``: JSON, validated on both ends.
+
+``mesh.api.ask`` answers with messages whose header ``Mesh-Kind`` is ``chunk`` (a piece of text, only when
+``stream`` was set), then one ``result`` (JSON) or an error in the manner of the NATS service API
+(``Nats-Service-Error``, ``Nats-Service-Error-Code``; the JSON body has ``kind``, ``message`` and ``request``).
+"""
+
+from typing import Annotated
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+SERVICE = "mesh"
+SERVICE_VERSION = "1.0.0"
+KIND = "Mesh-Kind"
+ASK = "mesh.api.ask"
+CANCEL = "mesh.api.cancel"
+STATUS = "mesh.api.status"
+ACKNOWLEDGE = "mesh.api.alerts.acknowledge"
+
+CallId = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Message(BaseModel):
+    """Base of every message that a client sends; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AskMessage(Message):
+    """``mesh.api.ask``. ``call`` is the client's own name for the call, to cancel it by."""
+
+    call: CallId
+    query: dict[str, JsonValue]
+    stream: bool = False
+
+
+class CancelMessage(Message):
+    """``mesh.api.cancel``"""
+
+    call: CallId
+
+
+class AcknowledgeMessage(Message):
+    """``mesh.api.alerts.acknowledge``"""
+
+    alert: str = Field(min_length=1, max_length=256)
+    actor: str = Field(min_length=1, max_length=128)
+    note: str = Field(default="", max_length=2000)
+
+
+class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """``mesh.api.status``: what a running node says of itself."""
+
+    peer_id: str
+    name: str
+    mesh: str
+    release: str
+    pid: int
+    processes: dict[str, int]
+    uptime_s: float
+    epoch: int
+    addresses: tuple[str, ...]
+    connected: tuple[str, ...]
+    experts: tuple[str, ...]
+    position: int
+    stored_position: int
+    requests_in_flight: int
+    broker_url: str
+    notices: tuple[str, ...] = ()

@@ -1,0 +1,32 @@
+"""``mesh up``"""
+
+import asyncio
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mesh.cli.options import HomeOption
+
+
+def up(
+    *,
+    ready_fd: Annotated[int | None, Parameter(help="Write a line there once the node serves", show=False)] = None,
+    options: HomeOption = HomeOption(),  # noqa: B008 - frozen
+) -> None:
+    """Run the node until SIGINT or SIGTERM."""
+    from mesh.logs import configure_logging
+    from mesh.node import run_node
+
+    home, config = options.load()
+    configure_logging(config.log)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(run_node(home, config, ready_fd=ready_fd))
+
+
+def _loop_factory():  # noqa: ANN202 - uvloop's type where there is uvloop
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop

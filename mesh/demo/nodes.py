@@ -1,0 +1,109 @@
+"""The demo's nodes as real processes: ``mesh up`` each, started, killed and started again."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from mesh.api.client import Mesh
+from mesh.api.messages import NodeStatus
+from mesh.clock import SystemClock
+from mesh.demo.layout import Member
+from mesh.errors import MeshError
+from mesh.home import Home
+from mesh.identity import load_key_file
+from mesh.processes import die_with_parent, wait_for_exit
+from mesh.setup import initialise
+
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+
+
+class DemoNode:
+    """One member, its home, and its process while it runs."""
+
+    def __init__(self, member: Member, root: Path) -> None:
+        self.member = member
+        self.home = Home(root / member.name)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def name(self) -> str:
+        """What the demo calls it."""
+        return self.member.name
+
+    @property
+    def peer_id(self) -> str:
+        """Its PeerId, from its key file."""
+        return load_key_file(self.home.key_file).peer_id
+
+    def prepare(self) -> None:
+        """Make its home and identity."""
+        initialise(self.home, config="")
+
+    async def start(self, *, outlive: bool = False) -> None:
+        """Start ``mesh up`` and wait until the node serves. ``outlive``: go on when the demo ends."""
+        readable, writable = os.pipe()
+        log_path = self.home.logs / "node.log"
+        with log_path.open("ab") as log_file:
+            self.process = subprocess.Popen(  # noqa: S603, ASYNC220, PLW1509 - ours; starts at once; prctl is all
+                [sys.executable, "-m", "mesh", "up", "--home", str(self.home.root), "--ready-fd", str(writable)],
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=subprocess.STDOUT,
+                pass_fds=(writable,),
+                start_new_session=True,
+                preexec_fn=None if outlive else die_with_parent,
+            )
+        os.close(writable)
+        ready = await asyncio.wait_for(_read_line(readable), READY_TIMEOUT_S)
+        if not ready:
+            tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
+            raise MeshError(f"node {self.name} did not start:\n{tail}")
+
+    async def kill(self) -> None:
+        """SIGKILL, as a power cut for this process."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        await wait_for_exit(self.process)
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL when it does not end."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            await asyncio.wait_for(wait_for_exit(self.process), STOP_TIMEOUT_S)
+        except TimeoutError:
+            await self.kill()
+
+    async def status(self) -> NodeStatus:
+        """What it says of itself."""
+        async with Mesh.connect(self.home.root) as mesh:
+            return await mesh.status()
+
+
+async def _read_line(descriptor: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+    )
+    try:
+        return await reader.readline()
+    finally:
+        transport.close()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, within: float, what: str) -> float:
+    """Wait for a condition and return the seconds it took. Raises MeshError that names ``what`` when it is late."""
+    clock = SystemClock()
+    started = clock.monotonic()
+    while not await condition():
+        if clock.monotonic() - started > within:
+            raise MeshError(f"{what}: not within {within:.0f} s", remedy="The nodes' logs are below the demo's home.")
+        await clock.sleep(0.05)
+    return clock.monotonic() - started
