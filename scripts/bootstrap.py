@@ -24,6 +24,11 @@ OLDEST = (3, 11)
 BUILDERS = ("pip", "setuptools")
 # The lock is complete, so pip resolves nothing and a build fetches nothing that is not pinned.
 PINNED = ("--require-hashes", "--no-deps", "--no-build-isolation")
+# Of all that is pinned, only fastecdsa may have to be compiled: it has wheels for Linux on x86-64 alone.
+COMPILER_REMEDY = (
+    "There is no wheel of fastecdsa for this machine, so it is compiled: on Debian and Ubuntu "
+    "`apt install build-essential python3-dev libgmp-dev`, then run the same command again."
+)
 
 
 class Stop(Exception):
@@ -123,10 +128,10 @@ def pip_install(venv: Path, what: str, options: list[str]) -> None:
     pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]
     done = run([*pip, *options])
     if done.returncode != 0:
+        missing_wheel = "Building wheel for fastecdsa" in done.stdout or "build 'fastecdsa'" in done.stdout
         raise Stop(
             f"{done.stdout.strip()}\n\npip could not install {what}.\n"
-            "Where it tried to compile fastecdsa, there is no wheel for this machine: on Debian and Ubuntu "
-            "`apt install build-essential python3-dev libgmp-dev`. Then run the same command again."
+            f"{COMPILER_REMEDY if missing_wheel else 'Correct what pip names, then run the same command again.'}"
         )
     sys.stdout.write(f"{time.monotonic() - started:.0f} s\n")
 
