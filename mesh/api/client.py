@@ -10,7 +10,8 @@ import msgspec
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import NoRespondersError, TimeoutError as NatsTimeout
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
 
 from mesh.api.messages import ACKNOWLEDGE, ASK, CANCEL, KIND, STATUS, NodeStatus
 from mesh.config import default_home
@@ -71,7 +72,7 @@ class Mesh:
                 error_cb=_ignore,
                 **self._credentials.options(),
             )
-        except (OSError, nats.errors.Error, asyncio.TimeoutError) as error:
+        except (TimeoutError, OSError, nats.errors.Error) as error:
             raise NodeUnreachable(
                 f"no node answers at {self._credentials.url} ({error or type(error).__name__})",
                 remedy="Is it running? Start it with `mesh up`.",

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from mesh.cli.options import HomeOption
-from mesh.projections.queries import Queries
 from mesh.projections.database import database_url
+from mesh.projections.queries import Queries
 
 T = TypeVar("T")
 

@@ -49,7 +49,7 @@ class DemoNode:
         readable, writable = os.pipe()
         log_path = self.home.logs / "node.log"
         with log_path.open("ab") as log_file:
-            self.process = subprocess.Popen(  # noqa: S603, ASYNC220, PLW1509 - ours; starts at once; prctl is all
+            self.process = subprocess.Popen(  # noqa: ASYNC220 - ours; starts at once; prctl is all
                 [sys.executable, "-m", "mesh", "up", "--home", str(self.home.root), "--ready-fd", str(writable)],
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,

@@ -1,0 +1,95 @@
+"""``mesh events``"""
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from mesh.cli.options import ReadOptions
+from mesh.cli.render import console, print_json, short_peer
+from mesh.errors import MeshError
+from mesh.events.codec import decode
+from mesh.events.envelope import Record
+
+
+def tail(
+    *,
+    after: Annotated[
+        int, Parameter(help="Start after this position; 0: from the very first event; -N: the last N")
+    ] = -20,
+    follow: Annotated[bool, Parameter(help="Go on as events happen", negative="--no-follow")] = True,
+    only: Annotated[str, Parameter(help="Only this family or type: request, peer.connected …")] = "",
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Print events from any past position, and follow."""
+    asyncio.run(_tail(after, follow=follow, only=only, options=options))
+
+
+def show(
+    position: Annotated[int, Parameter(help="The event's place in the journal, 1, 2, 3 …")],
+    /,
+    *,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Print one event whole, exactly as it is stored."""
+    asyncio.run(_show(position, options))
+
+
+async def _tail(after: int, *, follow: bool, only: str, options: ReadOptions) -> None:
+    from mesh.journals import journal_reader
+
+    home, config = options.load()
+    async with journal_reader(home, config) as reader:
+        last = await reader.last_position()
+        first = max(1, last + after + 1 if after < 0 else after + 1)
+        source = reader.follow(first) if follow else reader.read(first)
+        async for batch in source:
+            for record in batch:
+                _print_line(record, only, options)
+
+
+def _print_line(record: Record, only: str, options: ReadOptions) -> None:
+    event = decode(record)
+    if only and event.type != only and not event.type.startswith(only + "."):
+        return
+    if options.json:
+        print_json(as_json(record))
+        return
+    body = json.loads(record.payload)["data"]
+    about = " ".join(f"{name}={_brief(value)}" for name, value in body.items())
+    console().print(
+        f"{record.position:>7} {event.time[11:23]} {short_peer(event.origin)} [bold]{event.type:<24}[/] {about}",
+        overflow="ellipsis",
+        no_wrap=True,
+        markup=True,
+    )
+
+
+def _brief(value: Any) -> str:  # noqa: ANN401 - any JSON
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = text.replace("[", "(").replace("]", ")")
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+async def _show(position: int, options: ReadOptions) -> None:
+    from mesh.journals import journal_reader
+
+    home, config = options.load()
+    async with journal_reader(home, config) as reader:
+        last = await reader.last_position()
+        if not 1 <= position <= last:
+            raise MeshError(f"there is no event {position}", remedy=f"The journal holds positions 1 to {last}.")
+        async for batch in reader.read(position, position):
+            for record in batch:
+                print_json(as_json(record)) if options.json else console().print_json(json.dumps(as_json(record)))
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """A record as one JSON object: the CloudEvent, its place and its link to the event before."""
+    return {
+        "position": record.position,
+        "prev": record.prev.hex(),
+        "nats_subject": record.subject,
+        "event": json.loads(record.payload),
+    }

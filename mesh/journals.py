@@ -1,0 +1,53 @@
+"""Reading a node's journal from outside the node, whether it runs or not."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mesh.clock import SystemClock
+from mesh.config import Config
+from mesh.errors import HomeInUse, NodeUnreachable
+from mesh.events.broker import BrokerAddress
+from mesh.events.broker_embedded import EmbeddedBroker
+from mesh.events.broker_external import ExternalBroker
+from mesh.events.reader_nats import NatsEventReader
+from mesh.events.readers import load_credentials
+from mesh.home import Home, HomeLock
+
+
+@asynccontextmanager
+async def journal_address(home: Home, config: Config) -> AsyncIterator[BrokerAddress]:
+    """Where the journal can be read: at the running node's broker, or at one started for as long as this lasts.
+
+    Raises NodeUnreachable when no node has ever run in ``home``.
+    """
+    if not home.key_file.exists():
+        raise NodeUnreachable(f"there is no node in {home.root}", remedy="Run `mesh init`, or name it with --home.")
+    if config.broker.url:
+        external = ExternalBroker(home, config.broker)
+        await external.start()
+        try:
+            yield external.address("operator")
+        finally:
+            await external.stop()
+        return
+    try:
+        with HomeLock(home, "reading the journal"):
+            broker = EmbeddedBroker(home, config.broker, on_restart=lambda *_: None, clock=SystemClock())
+            await broker.start()
+            try:
+                yield broker.address("operator")
+            finally:
+                await broker.stop()
+    except HomeInUse:
+        yield load_credentials(home, "operator")
+
+
+@asynccontextmanager
+async def journal_reader(home: Home, config: Config) -> AsyncIterator[NatsEventReader]:
+    """A reader of the journal; see `journal_address`."""
+    async with journal_address(home, config) as address:
+        reader = NatsEventReader(address)
+        try:
+            yield reader
+        finally:
+            await reader.close()

@@ -1,0 +1,321 @@
+"""The composition root: the one place that knows every part of a node, and the order in which they live."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from secrets import randbits
+from typing import Any
+
+import structlog
+
+from mesh import __version__
+from mesh.api.server import ApiServer
+from mesh.clock import Clock, SystemClock
+from mesh.commands import NodeCommands
+from mesh.config import Config
+from mesh.errors import JournalError, MeshError
+from mesh.events.broker import Broker
+from mesh.events.broker_embedded import EmbeddedBroker
+from mesh.events.broker_external import ExternalBroker
+from mesh.events.journal import Journal
+from mesh.events.sealer import Sealer
+from mesh.events.store_nats import NatsEventStore
+from mesh.events.vocabulary.node import NodeStarted, NodeStopped, ProcessRestarted
+from mesh.experts.host import LocalExperts
+from mesh.experts.offers import OfferBoard
+from mesh.experts.remote import RemoteExperts, serve_experts
+from mesh.experts.requests import Requests, recover
+from mesh.experts.state import RoutingState
+from mesh.health.monitor import HealthMonitor
+from mesh.health.sampler import NodeLoad, PeerLinkSample
+from mesh.health.state import HealthState
+from mesh.history import NodeHistory
+from mesh.home import Home, HomeLock
+from mesh.identity import load_key_file
+from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
+from mesh.p2p.overlay_process import ProcessOverlay
+from mesh.p2p.peers import Peers
+from mesh.projections.process import projector_process
+
+log = structlog.get_logger(__name__)
+
+
+class Node:
+    """A node from `start` to `stop`. Whatever was started is stopped in reverse order, also when a start fails."""
+
+    def __init__(self, home: Home, config: Config, *, clock: Clock | None = None) -> None:
+        self._home = home
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._stack = AsyncExitStack()
+        self._vital: list[asyncio.Future[Any]] = []
+        self._notices: list[str] = []
+        self._processes: dict[str, Callable[[], int | None]] = {}
+        self._reason = "the start failed"
+        self.name = config.node.name or socket.gethostname()
+
+    async def start(self) -> None:
+        """Come up: journal first, then everything that writes to it, the API last. Raises MeshError."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> None:
+        self._home.create()
+        self._stack.enter_context(HomeLock(self._home, f"mesh up --home {self._home.root}"))
+        self.identity = load_key_file(self._home.key_file)
+        self.broker = await self._start_broker()
+        await self._open_journal()
+        await self._start_projector()
+        await self._start_mesh()
+        await self._start_health()
+        await self._start_api()
+        log.info("the node serves", name=self.name, peer=self.identity.peer_id, addresses=self.overlay.addresses)
+
+    async def stop(self, reason: str) -> None:
+        """Go down in order: no new requests, outcomes of the old ones, the last word in the journal, the broker."""
+        log.info("the node is stopping", reason=reason)
+        self._reason = reason
+        await self._stack.aclose()
+
+    async def failed(self) -> MeshError:
+        """Return when a part has failed without which the node must not go on."""
+        done, _ = await asyncio.wait(self._vital, return_when=asyncio.FIRST_COMPLETED)
+        part = done.pop()
+        error = None if part.cancelled() else part.exception()
+        if isinstance(error, MeshError):
+            return error
+        return MeshError(f"a part of the node ended: {error!r}", remedy="This is a defect; the log says more.")
+
+    # -- the parts, in the order of their lives ------------------------------------------------------------------
+
+    async def _start_broker(self) -> Broker:
+        if self._config.broker.url:
+            broker: Broker = ExternalBroker(self._home, self._config.broker)
+        else:
+            embedded = EmbeddedBroker(
+                self._home, self._config.broker, on_restart=self._restarted("broker"), clock=self._clock
+            )
+            self._processes["broker"] = lambda: embedded.pid
+            broker = embedded
+        await broker.start()
+        self._stack.push_async_callback(broker.stop)
+        if isinstance(broker, EmbeddedBroker) and broker.watchdog is not None:
+            self._vital.append(broker.watchdog)
+        return broker
+
+    async def _open_journal(self) -> None:
+        peer_id = self.identity.peer_id
+        self.history = NodeHistory(peer_id)
+        self.routing_state = RoutingState(local=peer_id)
+        self.health_state = HealthState(node=peer_id, window=self._config.health.window)
+        store = NatsEventStore(
+            self.broker.address("node"),
+            peer_id,
+            durability=self._config.broker.durability,
+            max_bytes=self._config.broker.max_bytes,
+            replicas=self._config.broker.replicas,
+        )
+        folds = (self.history.apply, self.routing_state.apply, self.health_state.apply)
+        self.journal = Journal(peer_id, store, self._clock, folds=folds)
+        self._stack.push_async_callback(self.journal.close)
+        resumed_from = await self.journal.open()
+        self._vital.append(store.failed)
+        self.sealer = Sealer(self.journal, self.identity, self._home, clock=self._clock)
+        clean, epoch = self.history.clean, self.history.epoch + 1
+        self._emit(
+            NodeStarted(epoch=epoch, name=self.name, release=__version__, resumed_from=resumed_from, clean=clean)
+        )
+        interrupted = recover(self.routing_state, self.journal)
+        await self.journal.stored()
+        await self.sealer.start()
+        self._stack.push_async_callback(self.sealer.stop)
+        self._stack.push_async_callback(self._say_goodbye)
+        log.info("journal open", resumed_from=resumed_from, epoch=epoch, clean=clean, interrupted=interrupted)
+
+    async def _say_goodbye(self) -> None:
+        try:
+            await self._emit(NodeStopped(reason=self._reason)).stored()
+        except JournalError as error:
+            log.warning("the last event could not be stored", error=str(error))
+
+    async def _start_projector(self) -> None:
+        projector = projector_process(self._home, self._config, on_restart=self._restarted("projector"))
+        self._processes["projector"] = lambda: projector.pid
+        await projector.start()
+        self._stack.push_async_callback(projector.stop)
+        if projector.keeper is not None:
+            self._vital.append(projector.keeper)
+
+    async def _start_mesh(self) -> None:
+        config, peer_id = self._config, self.identity.peer_id
+        self.experts = LocalExperts(config.experts, self.identity, self.journal, self._clock)
+        self.overlay = ProcessOverlay(
+            self.identity,
+            config.overlay,
+            run_dir=self._home.root / "run",
+            log_path=self._home.logs / "overlay.log",
+            agent=f"synaptic-mesh/{__version__}",
+            clock=self._clock,
+        )
+        self._processes["overlay"] = lambda: self.overlay.pid
+        self.peers = Peers(
+            self.overlay,
+            self.journal,
+            config.overlay,
+            peer_id=peer_id,
+            name=self.name,
+            mesh=config.node.mesh,
+            clock=self._clock,
+            rng_seed=randbits(64),
+        )
+        serve_experts(self.peers, self.experts)
+        self.offers = OfferBoard(self.peers, self.experts, self.journal, self.routing_state, config, clock=self._clock)
+        self.requests = Requests(
+            self.journal,
+            self.routing_state,
+            self.experts,
+            RemoteExperts(self.peers, self.journal),
+            config.routing,
+            peer_id=peer_id,
+            clock=self._clock,
+            make_seed=lambda: randbits(53),
+        )
+        await self.experts.start()
+        self._stack.push_async_callback(self.experts.stop)
+        await self.peers.start()
+        self._stack.push_async_callback(self.peers.stop)
+        await self.offers.start()
+        self._stack.push_async_callback(self.offers.stop)
+        self._stack.push_async_callback(self.requests.close)
+        await self._start_discovery()
+
+    async def _start_discovery(self) -> None:
+        config = self._config
+        if not config.overlay.mdns:
+            return
+        mdns = MdnsDiscovery(
+            self.identity.peer_id,
+            config.node.mesh,
+            self.overlay.addresses,
+            config.overlay.mdns_interfaces,
+            lambda peer, addresses: self.peers.learn(peer, addresses, "mdns"),
+        )
+        try:
+            await mdns.start()
+        except MdnsUnavailable as error:
+            log.warning("mDNS is off", reason=str(error))
+            self._notices.append(f"mDNS is off: {error}")
+            return
+        self._stack.push_async_callback(mdns.stop)
+
+    async def _start_health(self) -> None:
+        self.health = HealthMonitor(
+            self.journal,
+            self.health_state,
+            self._config.health,
+            self._config.alerts,
+            home=self._home.root,
+            links=self._links,
+            load=lambda: NodeLoad(requests_in_flight=self.requests.in_flight, queued=self.experts.queued),
+            clock=self._clock,
+        )
+        await self.health.start()
+        self._stack.push_async_callback(self.health.stop)
+
+    async def _start_api(self) -> None:
+        commands = NodeCommands(
+            self._config,
+            self.name,
+            self.journal,
+            self.overlay,
+            self.peers,
+            self.experts,
+            self.requests,
+            self.health,
+            clock=self._clock,
+            epoch=self.history.epoch,
+            broker_url=self.broker.url,
+            processes=self._running,
+            notices=lambda: tuple(self._notices),
+        )
+        api = ApiServer(self.broker.address("node"), commands)
+        await api.start()
+        self._stack.push_async_callback(api.stop)
+        for task in (self.experts.keeper, self.health.task):
+            if task is not None:
+                self._vital.append(task)
+
+    # -- what the parts ask of each other ------------------------------------------------------------------------
+
+    def _emit(self, fact: NodeStarted | NodeStopped | ProcessRestarted):  # noqa: ANN202 - an Emission
+        return self.journal.emit(fact, subject=self.identity.peer_id)
+
+    def _restarted(self, process: str) -> Callable[[str, int, float], None]:
+        def record(reason: str, restarts: int, down_ms: float) -> None:
+            self._emit(ProcessRestarted(process=process, reason=reason, restarts=restarts, down_ms=down_ms))
+
+        return record
+
+    def _running(self) -> dict[str, int]:
+        pids = {name: pid() for name, pid in self._processes.items()}
+        return {"node": os.getpid()} | {name: pid for name, pid in pids.items() if pid is not None}
+
+    def _links(self) -> list[PeerLinkSample]:
+        samples = []
+        for peer in sorted(self.peers.connected()):
+            stats = self.peers.stats(peer)
+            if stats is not None:
+                samples.append(
+                    PeerLinkSample(
+                        peer=peer,
+                        latency_ms=stats.latency_ms,
+                        jitter_ms=stats.jitter_ms,
+                        loss=stats.loss,
+                        bytes_in=stats.bytes_in,
+                        bytes_out=stats.bytes_out,
+                    )
+                )
+        return samples
+
+
+async def run_node(home: Home, config: Config, *, ready_fd: int | None = None) -> None:
+    """Run a node until SIGINT or SIGTERM. Raises MeshError when it cannot start or must not go on."""
+    stopping: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    _on_signals(lambda name: None if stopping.done() else stopping.set_result(f"received {name}"))
+    node = Node(home, config)
+    await _unless(stopping, node.start())
+    if stopping.done():
+        return
+    if ready_fd is not None:
+        os.write(ready_fd, b"ready\n")
+        os.close(ready_fd)
+    failure = asyncio.create_task(node.failed(), name="watch the vital parts")
+    await asyncio.wait([stopping, failure], return_when=asyncio.FIRST_COMPLETED)
+    error = failure.result() if failure.done() else None
+    failure.cancel()
+    await node.stop(stopping.result() if stopping.done() else str(error))
+    if error is not None:
+        raise error
+
+
+def _on_signals(stop: Callable[[str], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number.name)
+
+
+async def _unless(stopping: asyncio.Future[str], work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, or give it up when the node is told to stop before it is done."""
+    task = asyncio.create_task(work, name="start the node")
+    await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+        return
+    task.result()
