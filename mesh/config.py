@@ -73,6 +73,8 @@ class OverlayConfig(Section):
     max_connections: int = Field(default=400, ge=1)
     max_inbound: int = Field(default=200, ge=1)
     max_streams_per_peer: int = Field(default=16, ge=4)
+    handshake_timeout_s: float = Field(default=10.0, gt=0, description="A stranger proves who it is within this time")
+    inbound_per_address_per_s: float = Field(default=20.0, gt=0, description="New connections from one address")
     dial_timeout_s: float = Field(default=10.0, gt=0)
     redial_min_s: float = Field(default=0.5, gt=0)
     redial_max_s: float = Field(default=60.0, gt=0)
@@ -81,6 +83,9 @@ class OverlayConfig(Section):
     max_frame_bytes: int = Field(default=65536, ge=4096, le=1 << 20)
     max_request_bytes: int = Field(default=8 << 20, ge=1024)
     requests_per_peer: int = Field(default=256, ge=1, description="Concurrent inbound requests of one peer")
+    max_buffered_bytes: int = Field(
+        default=64 << 20, ge=4096, description="Bodies of requests that are being received, of all peers together"
+    )
 
 
 class ExpertConfig(Section):
@@ -107,6 +112,13 @@ class RoutingConfig(Section):
         default="digest", description="What the journal keeps of prompts and answers"
     )
     max_content_bytes: int = Field(default=4 << 20, ge=1)
+    default_domain: str = Field(
+        default="language", pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="Where a request goes whose domain is unclear"
+    )
+    max_in_flight: int = Field(default=1024, ge=1, description="Requests of this node's callers at a time")
+    max_backlog: int = Field(
+        default=20_000, ge=100, description="Events on their way to the store, over which no request is taken in"
+    )
 
 
 class HealthConfig(Section):

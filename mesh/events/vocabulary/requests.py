@@ -130,7 +130,10 @@ class RequestCompleted(Fact, frozen=True, kw_only=True):
 
 
 class RequestFailed(Fact, frozen=True, kw_only=True):
-    """No answer could be had; the caller gets ``kind`` and ``message``."""
+    """No answer could be had; the caller gets ``kind`` and ``message``.
+
+    ``votes`` and ``failures`` are as in `RequestCompleted`: what a consensus without a quorum counted, and what failed.
+    """
 
     type: ClassVar[str] = "request.failed"
     request: str
@@ -138,6 +141,8 @@ class RequestFailed(Fact, frozen=True, kw_only=True):
     message: str
     attempts: int
     latency_ms: float
+    votes: tuple[Vote, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 class RequestCancelled(Fact, frozen=True, kw_only=True):

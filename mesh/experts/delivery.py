@@ -1,0 +1,47 @@
+"""Handing streamed text on to the caller, and knowing what the caller already has."""
+
+from mesh.experts.calls import AttemptFailed, Emit
+
+
+class Delivery:
+    """Passes every piece on at once and buffers nothing but the record of what was passed.
+
+    When the caller takes no more (its ``emit`` raises), `gone` keeps that error and the attempt fails as
+    ``cancelled``.
+    """
+
+    def __init__(self, emit: Emit | None) -> None:
+        self._emit = emit
+        self._pieces: list[str] = []
+        self.gone: Exception | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether anybody listens."""
+        return self._emit is not None
+
+    @property
+    def text(self) -> str:
+        """What the caller has so far."""
+        return "".join(self._pieces)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the caller has anything at all."""
+        return bool(self._pieces)
+
+    async def piece(self, text: str) -> None:
+        """Pass a piece on. Raises AttemptFailed("cancelled") when the caller does not take it."""
+        if self._emit is None or not text:
+            return
+        try:
+            await self._emit(text)
+        except Exception as error:
+            self.gone = error
+            raise AttemptFailed("cancelled", "the caller takes no more of the answer") from error
+        self._pieces.append(text)
+
+    def rest_of(self, text: str) -> str:
+        """What the caller lacks of the whole answer; empty where the pieces were not its beginning."""
+        have = self.text
+        return text[len(have) :] if text.startswith(have) else ""

@@ -1,0 +1,49 @@
+"""What routing knows of peers, of what they serve, and of requests without an outcome."""
+
+import msgspec
+
+
+class Target(msgspec.Struct, frozen=True, order=True):
+    """An expert on a peer."""
+
+    peer: str
+    expert: str
+
+    def __str__(self) -> str:
+        return f"{self.peer}/{self.expert}"
+
+
+class Peer(msgspec.Struct):
+    """A node. ``liveness`` is ``alive``, ``suspected`` or ``down``; ``status`` is its health, empty: not rated yet."""
+
+    connected: bool = False
+    liveness: str = "alive"
+    status: str = ""
+    position: int = 0
+
+
+class Offer(msgspec.Struct):
+    """What a peer, or this node, serves, and its load when it said so.
+
+    ``ours`` is how many of our own requests were with it then. ``expires_at`` (Unix seconds) of 0: until withdrawn.
+    """
+
+    model: str
+    domains: tuple[str, ...]
+    concurrency: int
+    queue_limit: int
+    in_flight: int = 0
+    queued: int = 0
+    ours: int = 0
+    available: bool = True
+    quality: float = 0.5
+    offered_at: float = 0.0
+    expires_at: float = 0.0
+
+
+class OpenRequest(msgspec.Struct):
+    """A request without an outcome yet: ``attempts`` are those dispatched and not yet back."""
+
+    position: int
+    last_position: int
+    attempts: dict[int, Target] = {}

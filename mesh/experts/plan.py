@@ -1,0 +1,85 @@
+"""What was settled about a request when it was taken in: the caller's choices with the configuration's filled in."""
+
+import msgspec
+from pydantic import JsonValue
+
+from mesh.config import RoutingConfig
+from mesh.experts.consensus import majority
+from mesh.experts.domains import Classified, classify
+from mesh.experts.queries import AUTO, DOMAINS, Query
+from mesh.experts.state import RoutingState
+
+_FANS_OUT = ("distributed", "consensus")
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing in here changes during the life of the request.
+
+    ``route_domain`` is what candidates must serve; empty where the caller named an expert and no domain.
+    ``timeout_s`` is the whole time the caller gave.
+    """
+
+    request: str
+    caller: str
+    content: str
+    content_bytes: int
+    domain: str
+    domain_by: str
+    route_domain: str
+    expert: str
+    peer: str
+    strategy: str
+    policy: str
+    fan_out: int
+    quorum: int
+    attempts: int
+    timeout_s: float
+    whole: bool
+    options: dict[str, JsonValue]
+
+
+def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
+    """Fill in what the query leaves open. Raises ValueError for choices that contradict each other or a limit."""
+    strategy = query.strategy or config.strategy
+    size = len(query.content.encode())
+    if size > config.max_content_bytes:
+        raise ValueError(f"the content has {size} bytes; routing.max_content_bytes is {config.max_content_bytes}")
+    fan_out = (query.fan_out or config.fan_out) if strategy in _FANS_OUT else 1
+    if query.quorum and (strategy != "consensus" or query.quorum > fan_out):
+        raise ValueError(f"a quorum of {query.quorum} needs the strategy consensus and a fan_out of as many or more")
+    domain = _domain_of(query, config, state)
+    return Plan(
+        request=request,
+        caller=query.caller,
+        content=query.content,
+        content_bytes=size,
+        domain=domain.domain,
+        domain_by=domain.by,
+        route_domain="" if domain.by == "expert" else domain.domain,
+        expert=query.expert,
+        peer=query.peer,
+        strategy=strategy,
+        policy=query.policy or config.policy,
+        fan_out=fan_out,
+        quorum=query.quorum or majority(fan_out),
+        attempts=config.attempts,
+        timeout_s=query.timeout_s or config.timeout_s,
+        whole=query.delivery == "whole",
+        options=query.options,
+    )
+
+
+def _domain_of(query: Query, config: RoutingConfig, state: RoutingState) -> Classified:
+    if query.domain not in ("", AUTO):
+        return Classified(domain=query.domain, by="caller")
+    if query.expert:
+        return Classified(domain=_domain_served_by(query.expert, state) or config.default_domain, by="expert")
+    return classify(query.content, DOMAINS, config.default_domain)
+
+
+def _domain_served_by(expert: str, state: RoutingState) -> str:
+    for peer in sorted(state.offers):
+        offer = state.offers[peer].get(expert)
+        if offer is not None and offer.domains:
+            return offer.domains[0]
+    return ""

@@ -1,0 +1,63 @@
+"""What the life of a request needs of others: experts here, experts elsewhere, and the overlay below them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from mesh.events.vocabulary.experts import ExpertOffered
+from mesh.experts.calls import Answer, Call, Emit
+from mesh.p2p.calls import InboundCall, OnChunk, Reply
+
+
+class LocalAsk(Protocol):
+    """The experts of this node (`mesh.experts.host.LocalExperts`)."""
+
+    async def ask(self, call: Call, emit: Emit, *, caller: str) -> Answer:
+        """Let an expert answer ``caller`` (a PeerId). Raises AttemptFailed."""
+        ...
+
+    def offers(self) -> list[ExpertOffered]:
+        """What this node serves, with its load now."""
+        ...
+
+
+class RemoteAsk(Protocol):
+    """The experts of other nodes (`mesh.experts.remote.RemoteExperts`)."""
+
+    async def ask(self, peer: str, call: Call, emit: Emit | None) -> Answer:
+        """Let an expert of ``peer`` answer; without ``emit`` it need not stream. Raises AttemptFailed."""
+        ...
+
+
+class Calls(Protocol):
+    """Calls between peers (`mesh.p2p.peers.Peers`)."""
+
+    async def call(
+        self,
+        peer: str,
+        method: str,
+        header: Mapping[str, JsonValue],
+        body: bytes,
+        *,
+        timeout: float,
+        on_chunk: OnChunk | None = None,
+    ) -> Reply:
+        """Call a peer. Raises CallFailed."""
+        ...
+
+    def serve(self, method: str, handler: Callable[[InboundCall], Awaitable[Reply]]) -> None:
+        """Answer calls of a method."""
+        ...
+
+
+class Gossip(Calls, Protocol):
+    """Calls, and gossip beside them (`mesh.p2p.peers.Peers`)."""
+
+    async def gossip(self, topic: str, data: bytes) -> None:
+        """Tell everybody something small, best effort. Raises OverlayDown."""
+        ...
+
+    def on_gossip_of(self, topic: str, callback: Callable[[str, bytes], None]) -> None:
+        """Call ``callback(signer, data)`` with what arrives on a topic; it may raise PeerMisbehaved."""
+        ...

@@ -1,0 +1,142 @@
+"""What a caller asks, and what a caller gets."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from mesh.errors import MeshError
+from mesh.events.vocabulary.requests import Vote
+from mesh.experts.calls import FailureKind
+
+# The domains that ship; a mesh may add its own names, in the same form.
+DOMAINS = ("reasoning", "coding", "language", "mathematics", "tool_use", "context")
+AUTO = "auto"
+DOMAIN_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
+EXPERT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+# They travel in the head of a frame, whose JSON is bounded.
+MAX_OPTIONS_BYTES = 8 * 1024
+
+RejectionKind = Literal["invalid", "overloaded", "stopping"]
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not Unicode text: it holds half of a surrogate pair") from None
+    return text
+
+
+def _small(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    size = len(msgspec.json.encode(options))
+    if size > MAX_OPTIONS_BYTES:
+        raise ValueError(f"takes {size} bytes as JSON; the limit is {MAX_OPTIONS_BYTES}")
+    return options
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+Options = Annotated[dict[str, JsonValue], AfterValidator(_small)]
+
+
+class Query(BaseModel):
+    """One question. What is empty or 0 is taken from the node's configuration.
+
+    ``domain`` ``auto`` lets the node guess. ``expert`` and ``peer`` admit only that one. ``quorum`` is how many
+    equal answers a consensus needs; 0: more than half of ``fan_out``. ``delivery`` says what becomes of streamed
+    text: ``stream`` hands every piece on as it comes, so that a connection lost midway fails the request;
+    ``whole`` keeps quiet until there is a complete answer, so that another expert can be tried at any time.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    content: Text = Field(min_length=1)
+    domain: str = Field(default=AUTO, pattern=rf"^$|{DOMAIN_PATTERN}")
+    expert: str = Field(default="", pattern=rf"^$|{EXPERT_PATTERN}")
+    peer: str = Field(default="", max_length=128, pattern=r"^[A-Za-z0-9]*$")
+    strategy: Literal["", "local_only", "best_peer", "distributed", "consensus"] = ""
+    policy: Literal["", "p2c_peak_ewma", "weighted", "round_robin"] = ""
+    timeout_s: float = Field(default=0.0, ge=0, le=3600, allow_inf_nan=False)
+    fan_out: int = Field(default=0, ge=0, le=16)
+    quorum: int = Field(default=0, ge=0, le=16)
+    delivery: Literal["stream", "whole"] = "stream"
+    options: Options = {}
+    caller: Text = Field(default="local", max_length=128)
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer and how it came about. ``peers`` are those whose answer it is, ``expert`` the first one's name.
+
+    ``digest`` is `mesh.experts.answers.digest` of ``text``; ``fallback`` says, when not empty, in what way the
+    strategy could not be followed as asked; ``failures`` name ``peer/expert: kind`` of what gave nothing.
+    """
+
+    request: str
+    text: str
+    digest: str
+    domain: str
+    strategy: str
+    policy: str
+    peers: tuple[str, ...]
+    expert: str
+    model: str
+    latency_ms: float
+    attempts: int
+    agreement: float
+    votes: tuple[Vote, ...] = ()
+    failures: tuple[str, ...] = ()
+    fallback: str = ""
+
+
+class QueryRejected(MeshError):
+    """The request was not taken up: ``kind`` is ``invalid``, ``overloaded`` or ``stopping``."""
+
+    def __init__(self, kind: RejectionKind, message: str, *, request: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.kind = kind
+        self.message = message
+        self.request = request
+
+
+class QueryFailed(MeshError):
+    """The request was taken up and has no answer.
+
+    ``kind`` is that of the attempt that decided it (`mesh.experts.calls.FailureKind`), or ``no_candidates``,
+    ``no_quorum``, ``broken_stream``, ``too_large``. ``partial`` is what a broken stream had delivered.
+    """
+
+    def __init__(
+        self,
+        kind: "FailureKind | Literal['no_candidates', 'no_quorum', 'broken_stream', 'too_large']",
+        message: str,
+        *,
+        request: str = "",
+        failures: tuple[str, ...] = (),
+        votes: tuple[Vote, ...] = (),
+        partial: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.request = request
+        self.failures = failures
+        self.votes = votes
+        self.partial = partial
+
+
+def parse_query(fields: Mapping[str, Any]) -> Query:
+    """A validated Query; raises ValueError that names each field, its value and what is allowed."""
+    try:
+        return Query.model_validate(dict(fields))
+    except ValidationError as error:
+        problems = (
+            f"{'.'.join(str(part) for part in problem['loc'])} = {_shown(problem['input'])}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        )
+        raise ValueError("; ".join(problems)) from None
+
+
+def _shown(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"

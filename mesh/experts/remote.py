@@ -1,0 +1,153 @@
+"""Asking the experts of other nodes, and letting other nodes ask ours: ``expert.ask`` over calls between peers."""
+
+from functools import partial
+from typing import get_args
+
+from pydantic import ValidationError
+
+from mesh.errors import PeerMisbehaved
+from mesh.events.journal import Journal
+from mesh.events.vocabulary.network import PeerMisbehaved as Misbehaved
+from mesh.experts.answers import digest, verify_answer
+from mesh.experts.calls import Answer, AttemptFailed, Call, Emit, FailureKind
+from mesh.experts.ports import Calls, LocalAsk
+from mesh.experts.wire import ASK, AnswerHeader, AskHeader, TextJoiner, answer_header, ask_header, chunks_of, explain
+from mesh.p2p.calls import CallFailed, InboundCall, Reply
+
+
+class RemoteExperts:
+    """Other nodes' experts. What a peer answers counts only when its digest and its signature hold."""
+
+    def __init__(self, calls: Calls, journal: Journal) -> None:
+        self._calls = calls
+        self._journal = journal
+
+    async def ask(self, peer: str, call: Call, emit: Emit | None) -> Answer:
+        """Let an expert of ``peer`` answer. Raises AttemptFailed; a breach of protocol is recorded as well."""
+        try:
+            return await self._ask(peer, call, emit)
+        except PeerMisbehaved as fault:
+            fact = Misbehaved(peer=peer, address="", rule=fault.rule, detail=fault.what)
+            self._journal.emit(fact, subject=peer, correlation=call.request)
+            raise AttemptFailed("protocol", fault.what) from fault
+        except CallFailed as failure:
+            raise _as_attempt(failure) from failure
+
+    async def _ask(self, peer: str, call: Call, emit: Emit | None) -> Answer:
+        joiner = TextJoiner()
+
+        async def on_chunk(chunk: bytes) -> None:
+            text = joiner.add(chunk)
+            if text and emit is not None:
+                await emit(text)
+
+        reply = await self._calls.call(
+            peer,
+            ASK,
+            ask_header(call, stream=emit is not None),
+            call.content.encode(),
+            timeout=call.timeout_ms / 1000,
+            on_chunk=on_chunk if emit is not None else None,
+        )
+        return _checked(peer, call, reply, joiner)
+
+
+def _checked(peer: str, call: Call, reply: Reply, joiner: TextJoiner) -> Answer:
+    try:
+        header = AnswerHeader.model_validate(dict(reply.header))
+    except ValidationError as error:
+        raise PeerMisbehaved("answer_malformed", explain(error)) from None
+    joiner.add(reply.body, last=True)
+    text = joiner.whole(header.skip_bytes)
+    if digest(text) != header.digest:
+        raise PeerMisbehaved("answer_digest", "the digest of the answer is not that of its text")
+    if not verify_answer(
+        peer,
+        header.signature,
+        request=call.request,
+        expert=call.expert,
+        model=header.model,
+        digest=header.digest,
+    ):
+        raise PeerMisbehaved("answer_signature", "the signature of the answer is not the peer's")
+    return Answer(
+        text=text,
+        model=header.model,
+        tokens_in=header.tokens_in,
+        tokens_out=header.tokens_out,
+        first_token_ms=header.first_token_ms,
+        latency_ms=header.latency_ms,
+        signature=header.signature,
+    )
+
+
+def _as_attempt(failure: CallFailed) -> AttemptFailed:
+    """A failure of a kind that we do not know (a peer may raise anything) counts as one of its experts."""
+    for kind in get_args(FailureKind):
+        if failure.kind == kind:
+            return AttemptFailed(kind, failure.message, retryable=failure.retryable)
+    return AttemptFailed("failed", f"{failure.kind}: {failure.message}")
+
+
+def serve_experts(calls: Calls, local: LocalAsk) -> None:
+    """Answer ``expert.ask`` with this node's experts."""
+    calls.serve(ASK, partial(_serve, local))
+
+
+async def _serve(local: LocalAsk, inbound: InboundCall) -> Reply:
+    call, stream = _parse(inbound)
+    sent = _Sent(inbound, stream=stream)
+    try:
+        answer = await local.ask(call, sent.piece, caller=inbound.peer)
+    except AttemptFailed as failure:
+        raise CallFailed(failure.kind, failure.message, retryable=failure.retryable) from failure
+    skip, body = sent.rest_of(answer.text.encode())
+    return Reply(answer_header(answer, digest(answer.text), skip), body)
+
+
+def _parse(inbound: InboundCall) -> tuple[Call, bool]:
+    try:
+        header = AskHeader.model_validate(dict(inbound.header))
+        content = inbound.body.decode()
+    except ValidationError as error:
+        raise CallFailed("invalid", explain(error), retryable=False) from None
+    except UnicodeDecodeError as error:
+        raise CallFailed("invalid", f"the content is not UTF-8: {error.reason}", retryable=False) from None
+    if not content:
+        raise CallFailed("invalid", "the content is empty", retryable=False)
+    call = Call(
+        request=header.request,
+        expert=header.expert,
+        domain=header.domain,
+        content=content,
+        timeout_ms=max(1, int(inbound.timeout_s * 1000)),
+        options=header.options,
+    )
+    return call, header.stream
+
+
+class _Sent:
+    """What went to the caller ahead of the reply."""
+
+    def __init__(self, inbound: InboundCall, *, stream: bool) -> None:
+        self._inbound = inbound
+        self._stream = stream
+        self._chunks: list[bytes] = []
+
+    async def piece(self, text: str) -> None:
+        if not self._stream:
+            return
+        try:
+            chunks = chunks_of(text)
+        except UnicodeEncodeError as error:
+            raise AttemptFailed("failed", f"the expert streams what is not Unicode text: {error.reason}") from None
+        for chunk in chunks:
+            self._chunks.append(chunk)
+            await self._inbound.send(chunk)
+
+    def rest_of(self, answer: bytes) -> tuple[int, bytes]:
+        """What the reply must skip and hold, so that it makes the whole answer with what was sent."""
+        sent = b"".join(self._chunks)
+        if answer.startswith(sent):
+            return 0, answer[len(sent) :]
+        return len(sent), answer

@@ -1,0 +1,298 @@
+"""The life of a request: taken in, routed, tried until there is an answer, and ended by exactly one fact."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from msgspec import json
+
+from mesh.clock import Clock
+from mesh.config import RoutingConfig
+from mesh.errors import JournalError
+from mesh.events.envelope import Fact
+from mesh.events.journal import Emission, Journal
+from mesh.events.vocabulary.node import NodeRecovered
+from mesh.events.vocabulary.requests import (
+    RequestCancelled,
+    RequestCompleted,
+    RequestFailed,
+    RequestInterrupted,
+    RequestReceived,
+    RequestRejected,
+)
+from mesh.experts.answers import digest, verify_answer
+from mesh.experts.attempts import Attempts, Services, Verify, clean
+from mesh.experts.calls import Emit
+from mesh.experts.delivery import Delivery
+from mesh.experts.departures import Departures
+from mesh.experts.plan import Plan, make_plan
+from mesh.experts.ports import LocalAsk, RemoteAsk
+from mesh.experts.queries import Outcome, Query, QueryFailed, QueryRejected, RejectionKind, parse_query
+from mesh.experts.state import RoutingState
+from mesh.experts.strategies import Result, strategy_named
+from mesh.ids import new_id
+
+# What the journal keeps of one prompt or answer under the policy ``full``; longer ones leave their digest only.
+MAX_KEPT_BYTES = 128 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class Requests:
+    """Answers queries. The ``state`` must be one of the journal's folds.
+
+    Every request that is received ends in exactly one of completed, failed, cancelled or (when the process dies)
+    interrupted. Nothing is returned or raised for it before that fact is stored, except to a caller that has
+    itself gone away.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: RoutingState,
+        local: LocalAsk,
+        remote: RemoteAsk,
+        config: RoutingConfig,
+        *,
+        peer_id: str,
+        clock: Clock,
+        make_seed: Callable[[], int],
+        make_id: Callable[[], str] = new_id,
+        verify: Verify = verify_answer,
+    ) -> None:
+        self._services = Services(
+            peer_id=peer_id,
+            journal=journal,
+            state=state,
+            local=local,
+            remote=remote,
+            departures=Departures(journal),
+            clock=clock,
+            make_seed=make_seed,
+            verify=verify,
+        )
+        self._journal = journal
+        self._config = config
+        self._make_id = make_id
+        self._undecided: set[asyncio.Task[Result]] = set()
+        self._storing: set[asyncio.Task[Result]] = set()
+        self._stopping = ""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have no outcome yet."""
+        return len(self._undecided)
+
+    async def ask(self, query: Query | Mapping[str, Any], emit: Emit | None = None) -> Outcome:
+        """Answer a query; pieces of the answer go to ``emit`` as they come, if the query wants them so.
+
+        Raises QueryRejected (bad input, too much to do, shutting down), QueryFailed (no answer could be had), and
+        JournalError when what happened cannot be stored.
+        """
+        plan = self._take_in(query)
+        delivery = Delivery(None if plan.whole else emit)
+        attempts = Attempts(plan, self._services, delivery)
+        task = asyncio.create_task(self._live(attempts), name=f"request {plan.request}")
+        self._undecided.add(task)
+        try:
+            result = await task
+        except asyncio.CancelledError:
+            if _caller_is_cancelled():
+                raise
+            raise QueryFailed("cancelled", self._stopping, request=plan.request) from None
+        finally:
+            self._undecided.discard(task)
+            self._storing.discard(task)
+        await self._hand_over(result.text, emit, delivery, plan)
+        return self._outcome(attempts, result)
+
+    async def close(self, reason: str = "the node is stopping") -> None:
+        """Take nothing more in, cancel what has no outcome yet, and return when every outcome is stored."""
+        self._stopping = reason
+        tasks = self._undecided | self._storing
+        for task in self._undecided:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- taken in --------------------------------------------------------------------------------------------
+
+    def _take_in(self, query: Query | Mapping[str, Any]) -> Plan:
+        request = self._make_id()
+        caller = query.caller if isinstance(query, Query) else query.get("caller", "")
+        self._admit(request, caller)
+        try:
+            parsed = query if isinstance(query, Query) else parse_query(query)
+            plan = make_plan(request, parsed, self._config, self._services.state)
+        except ValueError as error:
+            raise self._reject(request, caller, "invalid", str(error), "Correct the request.") from None
+        return plan
+
+    def _admit(self, request: str, caller: object) -> None:
+        config, backlog = self._config, self._journal.backlog
+        if self._stopping:
+            raise self._reject(request, caller, "stopping", self._stopping, "Ask another node.")
+        if len(self._undecided) >= config.max_in_flight:
+            message = f"{len(self._undecided)} requests are in flight; routing.max_in_flight is {config.max_in_flight}"
+            raise self._reject(request, caller, "overloaded", message, "Try again later.")
+        if backlog >= config.max_backlog:
+            message = f"{backlog} events wait to be stored; routing.max_backlog is {config.max_backlog}"
+            raise self._reject(request, caller, "overloaded", message, "Try again later.")
+
+    def _reject(self, request: str, caller: object, kind: RejectionKind, message: str, remedy: str) -> QueryRejected:
+        """Record the rejection, unless the store is so far behind that even this would make it worse."""
+        if self._journal.backlog < 2 * self._config.max_backlog:
+            fact = RequestRejected(request=request, caller=clean(str(caller), 128), kind=kind, message=clean(message))
+            self._record(request, fact)
+        return QueryRejected(kind, message, request=request, remedy=remedy)
+
+    # -- alive -----------------------------------------------------------------------------------------------
+
+    async def _live(self, attempts: Attempts) -> Result:
+        """From received to its outcome; a task that is cancelled before it starts leaves no trace at all."""
+        attempts.record(_received(attempts.plan, self._config))
+        try:
+            result = await strategy_named(attempts.plan.strategy).run(attempts)
+        except asyncio.CancelledError:
+            self._cancelled(attempts, self._stopping or "the caller took it back")
+            raise
+        except QueryFailed as failure:
+            await self._failed(attempts, failure)
+            raise
+        except JournalError:
+            raise
+        except Exception as error:
+            log.exception("a strategy failed", request=attempts.plan.request)
+            fault = QueryFailed("failed", f"{type(error).__name__}: {error}")
+            await self._failed(attempts, fault)
+            raise fault from error
+        await self._end(_completed(attempts, result, self._config), attempts.plan.request)
+        return result
+
+    async def _failed(self, attempts: Attempts, failure: QueryFailed) -> None:
+        """The one fact of a request without an answer. Raises the caller's own error where that ended it."""
+        failure.request = attempts.plan.request
+        failure.failures = tuple(attempts.failures)
+        gone = attempts.delivery.gone
+        if gone is not None:
+            self._cancelled(attempts, f"the caller took no more of the answer ({type(gone).__name__})")
+            raise gone
+        fact = RequestFailed(
+            request=failure.request,
+            kind=failure.kind,
+            message=clean(failure.message),
+            attempts=attempts.count,
+            latency_ms=attempts.elapsed_ms,
+            votes=failure.votes,
+            failures=failure.failures,
+        )
+        await self._end(fact, failure.request)
+
+    def _cancelled(self, attempts: Attempts, reason: str) -> None:
+        request = attempts.plan.request
+        fact = RequestCancelled(request=request, reason=clean(reason), latency_ms=attempts.elapsed_ms)
+        try:
+            self._record(request, fact)
+        except JournalError:
+            log.exception("a cancelled request is not in the journal", request=request)
+        self._decided()
+
+    async def _end(self, fact: Fact, request: str) -> None:
+        emission = self._record(request, fact)
+        self._decided()
+        await emission.stored()
+
+    def _decided(self) -> None:
+        """From here on a shutdown waits for the request instead of cancelling it."""
+        task = asyncio.current_task()
+        if task in self._undecided:
+            self._undecided.discard(task)
+            self._storing.add(task)
+
+    def _record(self, request: str, fact: Fact) -> Emission:
+        return self._journal.emit(fact, subject=request, correlation=request)
+
+    # -- handed over -----------------------------------------------------------------------------------------
+
+    async def _hand_over(self, text: str, emit: Emit | None, delivery: Delivery, plan: Plan) -> None:
+        """Stored by now. A caller that cannot take the end of the answer gets its own error back."""
+        rest = text if plan.whole else delivery.rest_of(text)
+        if emit is not None and rest:
+            await emit(rest)
+
+    def _outcome(self, attempts: Attempts, result: Result) -> Outcome:
+        plan = attempts.plan
+        return Outcome(
+            request=plan.request,
+            text=result.text,
+            digest=digest(result.text),
+            domain=plan.domain,
+            strategy=plan.strategy,
+            policy=plan.policy,
+            peers=tuple(dict.fromkeys(winner.peer for winner in result.winners)),
+            expert=result.winners[0].expert,
+            model=result.model,
+            latency_ms=attempts.elapsed_ms,
+            attempts=attempts.count,
+            agreement=result.agreement,
+            votes=result.votes,
+            failures=tuple(attempts.failures),
+            fallback=result.fallback,
+        )
+
+
+def recover(state: RoutingState, journal: Journal) -> int:
+    """After a start: end every request that an earlier life of this node left open, and say how many there were.
+
+    Call it once the journal is open and ``node.started`` is recorded, before anything is asked.
+    """
+    left = {request: open_request.last_position for request, open_request in state.requests.items()}
+    if left:
+        journal.emit(
+            NodeRecovered(interrupted_requests=len(left), journal_position=journal.position), subject=journal.origin
+        )
+    for request, last_position in left.items():
+        fact = RequestInterrupted(request=request, last_position=last_position)
+        journal.emit(fact, subject=request, correlation=request)
+    return len(left)
+
+
+def _caller_is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _received(plan: Plan, config: RoutingConfig) -> RequestReceived:
+    return RequestReceived(
+        request=plan.request,
+        caller=plan.caller,
+        domain=plan.domain,
+        strategy=plan.strategy,
+        policy=plan.policy,
+        fan_out=plan.fan_out,
+        timeout_ms=int(plan.timeout_s * 1000),
+        content_digest=digest(plan.content),
+        content_bytes=plan.content_bytes,
+        content=_kept(plan.content, config),
+    )
+
+
+def _completed(attempts: Attempts, result: Result, config: RoutingConfig) -> RequestCompleted:
+    return RequestCompleted(
+        request=attempts.plan.request,
+        strategy=attempts.plan.strategy,
+        attempts=attempts.count,
+        latency_ms=attempts.elapsed_ms,
+        answer_digest=digest(result.text),
+        answer_bytes=len(result.text.encode()),
+        winners=tuple(str(winner) for winner in result.winners),
+        agreement=result.agreement,
+        votes=result.votes,
+        failures=tuple(attempts.failures),
+        fallback=result.fallback,
+        answer=_kept(result.text, config),
+    )
+
+
+def _kept(text: str, config: RoutingConfig) -> str:
+    return text if config.content == "full" and len(json.encode(text)) <= MAX_KEPT_BYTES else ""

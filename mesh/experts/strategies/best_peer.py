@@ -1,0 +1,35 @@
+"""``best_peer``: the expert that the policy ranks first, this node's own among them; the next one where it fails."""
+
+from mesh.experts.attempts import Attempts
+from mesh.experts.routing import RoutingDecision
+from mesh.experts.strategies.failover import Failover
+from mesh.experts.strategies.strategy import Result, result_of
+
+_GONE = frozenset({"not_connected", "suspected", "down", "offer_expired"})
+
+
+class BestPeer:
+    """After the configured attempts, this node's own expert is the last resort, if it was not asked yet."""
+
+    name = "best_peer"
+
+    async def run(self, attempts: Attempts) -> Result:
+        """See `Strategy.run`."""
+        failover = Failover(attempts)
+        answered = await failover.answer(attempts.plan.attempts)
+        if answered is not None:
+            return result_of(answered, _fallback(attempts, failover.decision))
+        if failover.decision is not None and failover.decision.chosen:
+            last_resort = Failover(attempts, scope="local", tried=failover.tried)
+            answered = await last_resort.answer(1)
+            if answered is not None:
+                return result_of(answered, f"local: {len(failover.tried)} attempts failed")
+        raise failover.failure()
+
+
+def _fallback(attempts: Attempts, decision: RoutingDecision | None) -> str:
+    """Only this node was left, though others offer it: that is a fallback, and is said."""
+    if decision is None or any(one.peer != attempts.local for one in decision.candidates):
+        return ""
+    lost = [one for one in decision.excluded if one.peer != attempts.local and one.reason in _GONE]
+    return f"local: no other peer can be reached ({len(lost)} offered it)" if lost else ""

@@ -1,0 +1,44 @@
+"""One expert at a time, the next where one fails: what `local_only` and `best_peer` share."""
+
+from mesh.experts.attempts import Answered, Attempts
+from mesh.experts.calls import AttemptFailed
+from mesh.experts.known import Target
+from mesh.experts.routing import RoutingDecision
+from mesh.experts.strategies.strategy import nobody
+
+
+class Failover:
+    """Asks until somebody answers. ``tried`` and ``last`` tell afterwards how it went."""
+
+    def __init__(self, attempts: Attempts, *, scope: str = "any", tried: tuple[Target, ...] = ()) -> None:
+        self._attempts = attempts
+        self._scope = scope
+        self.tried = tried
+        self.last: AttemptFailed | None = None
+        self.decision: RoutingDecision | None = None
+
+    async def answer(self, tries: int) -> Answered | None:
+        """The first answer among ``tries`` attempts, or None when they, or the candidates, ran out.
+
+        Raises QueryFailed when a failure rules out asking anybody else.
+        """
+        for _ in range(tries):
+            self.decision = self._attempts.route(scope=self._scope, excluded=self.tried)
+            if not self.decision.chosen:
+                return None
+            target = self.decision.chosen[0]
+            try:
+                return await self._attempts.ask(target, self._attempts.delivery)
+            except AttemptFailed as failure:
+                self.last = failure
+                self.tried += (target,)
+                if not self._attempts.may_retry(failure):
+                    raise self._attempts.failed(failure) from failure
+        return None
+
+    def failure(self) -> Exception:
+        """Why there was no answer."""
+        if self.last is not None:
+            return self._attempts.failed(self.last)
+        assert self.decision is not None
+        return nobody(self._attempts, self.decision)

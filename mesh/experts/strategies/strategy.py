@@ -1,0 +1,50 @@
+"""What a strategy is: how the experts that routing picks are put to work for one request."""
+
+from typing import Protocol
+
+import msgspec
+
+from mesh.events.vocabulary.requests import Vote
+from mesh.experts.attempts import Answered, Attempts
+from mesh.experts.known import Target
+from mesh.experts.queries import QueryFailed
+from mesh.experts.routing import RoutingDecision
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of a strategy. ``winners`` are those whose answers are in it, the first one first."""
+
+    text: str
+    winners: tuple[Target, ...]
+    model: str
+    agreement: float = 1.0
+    votes: tuple[Vote, ...] = ()
+    fallback: str = ""
+
+
+class Strategy(Protocol):
+    """One way to get an answer. Stateless: everything about the request is in ``attempts``."""
+
+    name: str
+
+    async def run(self, attempts: Attempts) -> Result:
+        """Answer the request, or raise QueryFailed."""
+        ...
+
+
+def result_of(answered: Answered, fallback: str = "") -> Result:
+    """The result that is one expert's answer."""
+    answer = answered.answer
+    return Result(text=answer.text, winners=(answered.target,), model=answer.model, fallback=fallback)
+
+
+def nobody(attempts: Attempts, decision: RoutingDecision) -> QueryFailed:
+    """The failure of a request that nobody can be asked, naming who was excluded and why."""
+    plan = attempts.plan
+    wanted = f"the expert {plan.expert!r}" if plan.expert else f"the domain {plan.domain!r}"
+    if plan.strategy == "local_only":
+        wanted += " on this node"
+    reasons = [f"{one.expert} at {one.peer[-8:]}: {one.reason}" for one in decision.excluded[:5]]
+    why = "; ".join(reasons) if reasons else f"nobody offers it ({decision.other_domains} experts serve something else)"
+    overloaded = bool(decision.excluded) and all(one.reason == "overloaded" for one in decision.excluded)
+    return QueryFailed("overloaded" if overloaded else "no_candidates", f"no expert is left to ask for {wanted}: {why}")
