@@ -5,15 +5,17 @@ variables are errors: a typo must not pass in silence.
 """
 
 import difflib
+import json
 import os
+import textwrap
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from mesh.errors import ConfigError
 
@@ -29,7 +31,7 @@ Severity = Literal["info", "warning", "error", "critical"]
 class Section(BaseModel):
     """A table of the file; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NodeConfig(Section):
@@ -165,6 +167,15 @@ class Config(BaseSettings):
     log: LogConfig = LogConfig()
     experts: list[ExpertConfig] = []
 
+    @field_validator("experts")
+    @classmethod
+    def _names_are_unique(cls, experts: list[ExpertConfig]) -> list[ExpertConfig]:
+        names = [expert.name for expert in experts]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"an expert's name is its address, and {', '.join(twice)} is given to more than one")
+        return experts
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -194,7 +205,7 @@ def load_config(home: Path, overrides: Mapping[str, Any] | None = None) -> Confi
     tables: dict[str, Any] = {}
     if path.exists():
         try:
-            tables = tomllib.loads(path.read_text())
+            tables = tomllib.loads(path.read_bytes().decode())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path} is not readable TOML: {error}", remedy="Correct the file.") from error
     for table, values in (overrides or {}).items():
@@ -203,8 +214,10 @@ def load_config(home: Path, overrides: Mapping[str, Any] | None = None) -> Confi
         tables[table] = {**(current or {}), **values} if both else values
     try:
         return Config(**tables)
+    except SettingsError as error:
+        raise _unreadable_variable(error) from error
     except ValidationError as error:
-        raise ConfigError(_explain(error, path), remedy=f"Correct it in {path} or in the environment.") from error
+        raise _explain(error, path) from error
 
 
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
@@ -216,24 +229,63 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
             known |= {f"{ENV_PREFIX}{section.upper()}__{name.upper()}" for name in model.model_fields}
     free_form = (f"{ENV_PREFIX}ALERTS__RULES__",)
     for name, value in environ.items():
-        if not name.startswith(ENV_PREFIX) or name.upper() in known or name.upper().startswith(free_form):
+        if not name.upper().startswith(ENV_PREFIX) or name.upper() in known or name.upper().startswith(free_form):
             continue
-        near = difflib.get_close_matches(name, sorted(known), n=1)
+        near = difflib.get_close_matches(name.upper(), sorted(known), n=1)
         raise ConfigError(
-            f"the environment variable {name}={value!r} is not a setting",
+            f"the environment variable {name}={_short(value)} is not a setting",
             remedy=f"Did you mean {near[0]}?" if near else "Unset it; `mesh config` lists the settings.",
         )
 
 
-def _explain(error: ValidationError, path: Path) -> str:
-    lines = []
+def _unreadable_variable(error: SettingsError) -> ConfigError:
+    """A variable that holds a whole table or list has to be JSON; pydantic-settings names the table alone."""
+    section = str(error).split('"')[1]
+    for name, value in os.environ.items():
+        if name.upper().split("__")[0] == f"{ENV_PREFIX}{section.upper()}" and not _is_json(value):
+            return ConfigError(
+                f"the environment variable {name}={_short(value)} is not JSON",
+                remedy="""Write tables and lists as JSON, like '["a", "b"]' or '{"key": 1}'.""",
+            )
+    return ConfigError(str(error), remedy=f"Correct the {ENV_PREFIX}{section.upper()} variables.")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _explain(error: ValidationError, path: Path) -> ConfigError:
+    lines, places = [], set()
     for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"])
+        location = problem["loc"]
+        key, value = ".".join(str(part) for part in location), _short(problem["input"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{key} = {problem['input']!r} is not a setting{_suggest(problem['loc'])}")
+            lines.append(f"{key} = {value} is not a setting{_suggest(location)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{key} is missing")
         else:
-            lines.append(f"{key} = {problem['input']!r}: {problem['msg']}")
-    return f"settings of {path.parent}: " + "; ".join(lines)
+            lines.append(f"{key} = {value}: {problem['msg'].removeprefix('Value error, ')}")
+        places.add(_variable_of(location) or str(path))
+    return ConfigError("; ".join(lines), remedy=f"Correct it in {' and '.join(sorted(places))}.")
+
+
+def _variable_of(location: tuple[int | str, ...]) -> str:
+    """The environment variable that gave this setting its value; empty when none did."""
+    names = [ENV_PREFIX + "__".join(str(part) for part in location[:end]).upper() for end in range(len(location), 0, -1)]
+    return next((name for name in os.environ for wanted in names if name.upper() == wanted), "")
+
+
+def _short(value: object) -> str:
+    """The value as people wrote it, but neither whole tables, which may hold secrets, nor long ones."""
+    if isinstance(value, dict):
+        return "{…}"
+    if isinstance(value, list):
+        return "[…]" if any(isinstance(item, dict) for item in value) else textwrap.shorten(repr(value), 80)
+    return repr(value) if len(repr(value)) <= 80 else repr(value)[:79] + "…"
 
 
 def _suggest(location: tuple[int | str, ...]) -> str:

@@ -1,0 +1,272 @@
+"""The asking side of a stream: many calls at a time, each with its own id, deadline and credit."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from pydantic import JsonValue
+
+from mesh.errors import PeerMisbehaved
+from mesh.p2p import messages
+from mesh.p2p.calls import CallFailed, OnChunk, Reply
+from mesh.p2p.credit import Budget, ReceiveWindow
+from mesh.p2p.frames import Frame, Kind, encode
+from mesh.p2p.messages import ErrorBody, Limits, ResultHead
+from mesh.p2p.outbox import Lane
+from mesh.p2p.wire import Wire
+
+# A peer that leaves this much unread is asked nothing more.
+_OWED_BYTES = 4 << 20
+
+# What an acceptor may say next of a call, by what it said last.
+_NEXT: dict[Kind | None, frozenset[Kind]] = {
+    None: frozenset({Kind.ACCEPTED, Kind.ERROR}),
+    Kind.ACCEPTED: frozenset({Kind.CHUNK, Kind.RESULT, Kind.ERROR, Kind.CREDIT}),
+    Kind.CHUNK: frozenset({Kind.CHUNK, Kind.RESULT, Kind.ERROR}),
+    Kind.RESULT: frozenset({Kind.BODY, Kind.ERROR}),
+    Kind.BODY: frozenset({Kind.BODY, Kind.ERROR}),
+}
+
+
+OnPong = Callable[[int, float, float], None]
+
+
+class MadeCall:
+    """One call of ours, until it has an outcome and its chunks are handed on."""
+
+    __slots__ = (
+        "chunks",
+        "header",
+        "id",
+        "lane",
+        "last",
+        "missing",
+        "outcome",
+        "parts",
+        "size",
+        "streams",
+        "waiter",
+        "window",
+    )
+
+    def __init__(self, call: int, credit: int, window: int, *, streams: bool) -> None:
+        self.id = call
+        self.lane = Lane(call, credit)
+        self.window = ReceiveWindow(window)
+        self.streams = streams
+        self.last: Kind | None = None
+        self.chunks: deque[bytes] = deque()
+        self.parts: list[bytes] = []
+        self.size = 0  # bytes in parts
+        self.missing = 0  # bytes of the result's body that are still to come
+        self.header: Mapping[str, JsonValue] = {}
+        self.outcome: Reply | CallFailed | None = None
+        self.waiter: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """Something changed: let the caller look."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class Calling:
+    """All calls of ours to one peer on one stream; ``budget`` bounds the bytes of their answers.
+
+    ``on_pong(sequence, asked, answered)`` is told of each answered ping, with the wall clocks of both in seconds.
+    """
+
+    def __init__(self, peer: str, wire: Wire, *, ours: Limits, theirs: Limits, budget: Budget, on_pong: OnPong) -> None:
+        self._peer = peer
+        self._wire = wire
+        self._ours = ours
+        self._theirs = theirs
+        self._budget = budget
+        self._on_pong = on_pong
+        self._loop = asyncio.get_running_loop()
+        self._calls: dict[int, MadeCall] = {}
+        self._last = 0
+        self._closed: str | None = None
+        self._react = {
+            Kind.ACCEPTED: self._on_accepted,
+            Kind.CREDIT: self._on_credit,
+            Kind.CHUNK: self._on_chunk,
+            Kind.RESULT: self._on_result,
+            Kind.BODY: self._on_body,
+            Kind.ERROR: self._on_error,
+        }
+
+    @property
+    def in_flight(self) -> int:
+        """Calls without an outcome."""
+        return len(self._calls)
+
+    async def call(
+        self, method: str, header: Mapping[str, JsonValue], body: bytes, timeout: float, on_chunk: OnChunk | None
+    ) -> Reply:
+        """Ask, and wait for the answer. Raises CallFailed; when cancelled, the peer is told."""
+        call = self._begin(method, header, body, timeout, streams=on_chunk is not None)
+        try:
+            async with asyncio.timeout(timeout) as scope:
+                while call.outcome is None or call.chunks:
+                    if call.chunks and on_chunk is not None:
+                        await self._hand_on(call, on_chunk)
+                    else:
+                        call.waiter = self._loop.create_future()
+                        await call.waiter
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise CallFailed("expired", f"no answer from {self._peer} within {timeout:g} s") from None
+        finally:
+            self._forget(call)
+        if isinstance(call.outcome, CallFailed):
+            raise call.outcome
+        assert call.outcome is not None
+        return call.outcome
+
+    def on_frame(self, frame: Frame) -> None:
+        """React to a frame. Raises PeerMisbehaved."""
+        if frame.kind is Kind.PONG:
+            asked, answered = messages.parse_pong(frame.body)
+            self._on_pong(frame.call, asked / 1e6, answered / 1e6)
+            return
+        react = self._react.get(frame.kind)
+        if react is None:
+            raise PeerMisbehaved("wrong_direction", f"a {frame.kind.name} frame from the side that accepted the stream")
+        if frame.call > self._last or frame.call == 0:
+            raise PeerMisbehaved("call_id", f"a {frame.kind.name} frame for call {frame.call}, which was never made")
+        call = self._calls.get(frame.call)
+        if call is None or call.outcome is not None:
+            return  # it crossed with our cancel
+        if frame.kind is not Kind.CREDIT or call.last is None:
+            if frame.kind not in _NEXT[call.last]:
+                before = call.last.name if call.last is not None else "REQUEST"
+                raise PeerMisbehaved("order", f"call {frame.call}: {frame.kind.name} after {before}")
+            call.last = frame.kind
+        react(call, frame.body)
+
+    def close(self, reason: str) -> None:
+        """Fail what is in flight, and whatever is asked from now on, with ``disconnected``."""
+        self._closed = reason
+        for call in self._calls.values():
+            if call.outcome is None:
+                self._settle(call, CallFailed("disconnected", reason))
+
+    def _begin(
+        self, method: str, header: Mapping[str, JsonValue], body: bytes, timeout: float, *, streams: bool
+    ) -> MadeCall:
+        head = self._admit(method, header, body, timeout)
+        self._last += 1
+        call = MadeCall(self._last, self._theirs.window_bytes, self._ours.window_bytes, streams=streams)
+        self._calls[call.id] = call
+        if messages.fits(head, body):
+            self._wire.put(messages.with_head(Kind.REQUEST, call.id, head, body))
+        else:
+            self._wire.put(messages.with_head(Kind.REQUEST, call.id, head))
+            self._wire.add(call.lane, Kind.BODY, memoryview(body))
+        return call
+
+    def _admit(self, method: str, header: Mapping[str, JsonValue], body: bytes, timeout: float) -> bytes:
+        """The request's JSON, unless the call can only fail."""
+        if self._closed is not None:
+            raise CallFailed("disconnected", self._closed)
+        if timeout <= 0:
+            raise CallFailed("expired", "no time was left for the call")
+        if len(self._calls) >= self._theirs.requests:
+            raise CallFailed("overloaded", f"{len(self._calls)} calls are in flight; {self._peer} takes no more")
+        if self._wire.owed_bytes > _OWED_BYTES:
+            raise CallFailed("overloaded", f"{self._peer} has not read {self._wire.owed_bytes} bytes of requests")
+        if len(body) > self._theirs.max_body_bytes:
+            raise CallFailed(
+                "invalid", f"a body of {len(body)} bytes; {self._peer} takes {self._theirs.max_body_bytes}"
+            )
+        timeout_ms = min(max(1, round(timeout * 1000)), messages.MAX_TIMEOUT_MS)
+        try:
+            head = messages.request_head(method, timeout_ms, header, len(body))
+        except (TypeError, ValueError) as error:
+            raise CallFailed("invalid", f"the header of the call cannot be sent: {error}") from error
+        if len(head) + 4 > self._wire.max_body:
+            raise CallFailed("invalid", f"a header of {len(head)} bytes; {self._peer} takes {self._wire.max_body - 4}")
+        return head
+
+    async def _hand_on(self, call: MadeCall, on_chunk: OnChunk) -> None:
+        chunk = call.chunks.popleft()
+        await on_chunk(chunk)
+        granted = call.window.consume(len(chunk))
+        if granted and call.outcome is None:
+            self._wire.put(messages.credit(call.id, granted))
+
+    def _forget(self, call: MadeCall) -> None:
+        """The caller is done with it; the peer is told if it is not."""
+        del self._calls[call.id]
+        self._budget.release(call.size)
+        call.lane.drop()
+        if call.outcome is None and self._closed is None:
+            self._wire.put(encode(Kind.CANCEL, call.id))
+
+    def _settle(self, call: MadeCall, outcome: Reply | CallFailed) -> None:
+        call.outcome = outcome
+        call.lane.drop()
+        if isinstance(outcome, CallFailed):
+            call.chunks.clear()
+        call.wake()
+
+    def _on_accepted(self, call: MadeCall, body: bytes) -> None:
+        if body:
+            raise PeerMisbehaved("malformed", f"call {call.id}: ACCEPTED has no body, this one {len(body)} bytes")
+
+    def _on_credit(self, call: MadeCall, body: bytes) -> None:
+        self._wire.grant(call.lane, messages.parse_credit(body))
+
+    def _on_chunk(self, call: MadeCall, body: bytes) -> None:
+        call.window.arrive(len(body))
+        if call.streams:
+            call.chunks.append(body)
+            call.wake()
+        else:
+            self._gather(call, body)
+
+    def _on_result(self, call: MadeCall, body: bytes) -> None:
+        head, inline = messages.parse_head(ResultHead, body)
+        if head.body_bytes > self._ours.max_body_bytes:
+            raise PeerMisbehaved("body_too_large", f"an answer of {head.body_bytes} bytes against our limit")
+        call.header = head.header
+        call.missing = head.body_bytes
+        self._on_answer(call, inline)
+
+    def _on_body(self, call: MadeCall, body: bytes) -> None:
+        call.window.arrive(len(body))
+        self._on_answer(call, body)
+
+    def _on_answer(self, call: MadeCall, data: bytes) -> None:
+        if len(data) > call.missing:
+            raise PeerMisbehaved("body_overrun", f"call {call.id}: {len(data)} bytes where {call.missing} were missing")
+        call.missing -= len(data)
+        self._gather(call, data)
+        if not call.missing and call.outcome is None:
+            whole = call.parts[0] if len(call.parts) == 1 else b"".join(call.parts)
+            self._settle(call, Reply(call.header, whole))
+
+    def _gather(self, call: MadeCall, data: bytes) -> None:
+        """Keep a part of the body; chunks that nobody asked for as chunks are its beginning."""
+        if not data:
+            return
+        if call.size + len(data) > self._ours.max_body_bytes:
+            self._refuse(call, CallFailed("invalid", f"the answer is over {self._ours.max_body_bytes} bytes"))
+            return
+        if not self._budget.reserve(len(data)):
+            self._refuse(call, CallFailed("overloaded", f"no room for answers: {self._budget.used} bytes are held"))
+            return
+        call.parts.append(data)
+        call.size += len(data)
+        granted = call.window.consume(len(data)) if call.last is not Kind.RESULT else 0
+        if granted:
+            self._wire.put(messages.credit(call.id, granted))
+
+    def _refuse(self, call: MadeCall, failure: CallFailed) -> None:
+        self._wire.put(encode(Kind.CANCEL, call.id))
+        self._settle(call, failure)
+
+    def _on_error(self, call: MadeCall, body: bytes) -> None:
+        error = messages.parse(ErrorBody, body, messages.MAX_ERROR_BYTES)
+        self._settle(call, CallFailed(error.kind, error.message, retryable=error.retryable))

@@ -1,0 +1,91 @@
+"""One beat for all peers: pings them, looks who has been silent for too long, and whether we are fit to judge."""
+
+from collections.abc import Callable, Mapping
+
+from mesh.clock import Clock
+from mesh.p2p import messages
+from mesh.p2p.link import Link
+from mesh.p2p.liveness import Change, Liveness, LocalHealth
+
+_TICKS_PER_BEAT = 4
+# An opener that sends nothing for this many of its own heartbeats (and this many seconds) has left its stream open.
+_IDLE_BEATS = 5
+_IDLE_S = 10.0
+
+
+class Heartbeat:
+    """Beats every ``interval_s``; ``on_change(link, change)`` hears what is thought of a peer when that changes.
+
+    ``on_idle(link)`` is told of streams on which the peer has stopped to say anything.
+    """
+
+    def __init__(
+        self,
+        links: Mapping[str, Link],
+        clock: Clock,
+        interval_s: float,
+        *,
+        on_change: Callable[[Link, Change], None],
+        on_idle: Callable[[Link, float], None],
+    ) -> None:
+        self._links = links
+        self._clock = clock
+        self._interval_s = interval_s
+        self._on_change = on_change
+        self._on_idle = on_idle
+
+    def begin(self, link: Link) -> None:
+        """A stream became usable: the peer is watched from now on, and pinged at the next tick."""
+        now = self._clock.monotonic()
+        link.heartbeats.forget_pending()
+        link.next_ping = now
+        if link.liveness is None:
+            link.liveness = Liveness(self._interval_s, now)
+
+    def on_pong(self, link: Link, sequence: int, asked: float, answered: float) -> None:
+        """A ping was answered."""
+        now = self._clock.monotonic()
+        if link.heartbeats.answer(sequence, now, asked=asked, answered=answered) and link.liveness is not None:
+            self._tell(link, link.liveness.beat(now))
+
+    async def run(self) -> None:
+        """Beat, for ever."""
+        tick_s = self._interval_s / _TICKS_PER_BEAT
+        ourselves = LocalHealth(tick_s, self._clock.monotonic())
+        while True:
+            await self._clock.sleep(tick_s)
+            now = self._clock.monotonic()
+            lost = ourselves.tick(now)
+            for link in list(self._links.values()):
+                self._look_at(link, now, lost)
+
+    def _look_at(self, link: Link, now: float, lost: float) -> None:
+        if link.liveness is not None:
+            if lost:
+                link.liveness.excuse(lost, now)
+                link.heartbeats.excuse(lost)
+            heard_at = link.heard_at
+            if heard_at is not None and heard_at > link.heard_before:
+                link.heard_before = heard_at
+                self._tell(link, link.liveness.heard(heard_at))
+            self._tell(link, link.liveness.check(now))
+        if link.calling is not None and link.asking is not None and now >= link.next_ping:
+            link.next_ping = now + self._interval_s
+            sequence = link.heartbeats.send(now)
+            link.asking.wire.put(messages.ping(sequence, int(self._clock.now() * 1e6)))
+        if not lost:
+            self._look_for_idle(link, now)
+
+    def _look_for_idle(self, link: Link, now: float) -> None:
+        session = link.answering
+        if session is None or session.hello is None:
+            return
+        silent_s = now - session.wire.heard_at
+        if silent_s > max(_IDLE_S, _IDLE_BEATS * session.hello.heartbeat_ms / 1000):
+            self._on_idle(link, silent_s)
+        elif session.end is not None:
+            session.end.give_up_stalled()
+
+    def _tell(self, link: Link, change: Change | None) -> None:
+        if change is not None:
+            self._on_change(link, change)

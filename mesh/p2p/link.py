@@ -1,0 +1,72 @@
+"""All that this node has with one peer: connections, the stream for its own calls, the one it answers on."""
+
+import asyncio
+
+from mesh.p2p.calling import Calling
+from mesh.p2p.link_stats import Heartbeats, LinkStats
+from mesh.p2p.liveness import Liveness
+from mesh.p2p.serving import Serving
+from mesh.p2p.session import Session
+
+
+class Link:
+    """State of one peer; `mesh.p2p.peers` changes it."""
+
+    def __init__(self, peer: str, heartbeat_s: float, now: float) -> None:
+        self.peer = peer
+        self.name = ""
+        self.address = ""
+        self.connections: dict[str, float] = {}  # when each came up, monotonic
+        self.connected_at = now
+        self.misbehaved = False
+        self.liveness: Liveness | None = None  # from the first hello on
+        self.heartbeats = Heartbeats(heartbeat_s)
+        self.next_ping = now
+        self.heard_before = now
+        self.keeper: asyncio.Task[None] | None = None
+        self.asking: Session[Calling] | None = None
+        self.answerer: asyncio.Task[None] | None = None
+        self.answering: Session[Serving] | None = None
+        self._ended_in = 0
+        self._ended_out = 0
+        self._read_in = 0
+        self._read_out = 0
+        self._read_at = now
+
+    @property
+    def calling(self) -> Calling | None:
+        """What makes calls to the peer; None while there is no usable stream."""
+        return self.asking.end if self.asking is not None and self.asking.usable else None
+
+    def ended(self, session: Session[Calling] | Session[Serving]) -> None:
+        """Keep the bytes that a stream carried."""
+        self._ended_in += session.wire.bytes_in
+        self._ended_out += session.wire.bytes_out
+
+    @property
+    def heard_at(self) -> float | None:
+        """When the last frame arrived, on either stream; None without a stream."""
+        times = [session.wire.heard_at for session in self._sessions if session.usable]
+        return max(times, default=None)
+
+    @property
+    def _sessions(self) -> list[Session[Calling] | Session[Serving]]:
+        return [session for session in (self.asking, self.answering) if session is not None]
+
+    def read_stats(self, now: float) -> LinkStats:
+        """The figures since the last reading."""
+        bytes_in = self._ended_in + sum(session.wire.bytes_in for session in self._sessions)
+        bytes_out = self._ended_out + sum(session.wire.bytes_out for session in self._sessions)
+        beats, calling = self.heartbeats, self.calling
+        stats = LinkStats(
+            latency_ms=beats.latency_s * 1000 if beats.latency_s >= 0 else -1.0,
+            jitter_ms=beats.jitter_s * 1000 if beats.jitter_s >= 0 else -1.0,
+            loss=beats.loss,
+            clock_skew_ms=beats.clock_skew_s * 1000,
+            bytes_in=bytes_in - self._read_in,
+            bytes_out=bytes_out - self._read_out,
+            since_s=now - self._read_at,
+            in_flight=calling.in_flight if calling is not None else 0,
+        )
+        self._read_in, self._read_out, self._read_at = bytes_in, bytes_out, now
+        return stats

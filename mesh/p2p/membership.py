@@ -1,0 +1,134 @@
+"""Whom to be connected to, and when to dial whom next. Pure: time and randomness are given to it."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mesh.p2p.addresses import merged
+from mesh.p2p.backoff import Backoff
+
+# Both sides learn of each other at the same time: the smaller PeerId dials, the other gives it this long.
+DEFER_S = 0.4
+# A connection that held this long was a good one: the next pause is the shortest again.
+SETTLED_S = 10.0
+# Learned peers that cannot be reached so often in a row are forgotten until somebody finds them again.
+GIVE_UP_ATTEMPTS = 30
+MAX_PEERS = 4096
+
+
+@dataclass
+class Member:
+    """What is known of one peer that we want to be connected to."""
+
+    peer: str
+    addresses: tuple[str, ...]
+    static: bool
+    backoff: Backoff
+    due: float
+    dialing: bool = False
+    connected_at: float | None = None
+
+
+@dataclass
+class Membership:
+    """Every peer that this node keeps connected."""
+
+    own: str
+    redial_min_s: float
+    redial_max_s: float
+    rng: random.Random
+    members: dict[str, Member] = field(default_factory=dict)
+
+    def learn(self, peer: str, addresses: Sequence[str], now: float, *, static: bool = False) -> bool:
+        """The peer can be had at these addresses; returns whether that is news.
+
+        A peer that could not be reached before is tried again at once when an address is new.
+        """
+        if peer == self.own or not addresses:
+            return False
+        member = self.members.get(peer)
+        if member is None:
+            if len(self.members) >= MAX_PEERS and not static:
+                return False
+            backoff = Backoff(self.redial_min_s, self.redial_max_s, self.rng)
+            due = now + self._deference(peer)
+            self.members[peer] = Member(peer, merged((), addresses), static, backoff, due)
+            return True
+        known = member.addresses
+        member.addresses = merged(known, addresses)
+        member.static = member.static or static
+        if set(member.addresses) <= set(known):
+            return False
+        member.backoff.succeed()
+        member.due = min(member.due, now + self._deference(peer))
+        return True
+
+    def forget(self, peer: str) -> None:
+        """Don't keep the peer connected any more; static ones stay."""
+        member = self.members.get(peer)
+        if member is not None and not member.static:
+            del self.members[peer]
+
+    def take_due(self, now: float) -> list[Member]:
+        """Who is to be dialled now; each counts as being dialled until `failed` or `connected` says otherwise."""
+        due = [
+            member
+            for member in self.members.values()
+            if not member.dialing and member.connected_at is None and member.due <= now
+        ]
+        for member in due:
+            member.dialing = True
+        return due
+
+    def next_due(self) -> float | None:
+        """When `take_due` has something next; None: not before something else happens."""
+        waiting = (m.due for m in self.members.values() if not m.dialing and m.connected_at is None)
+        return min(waiting, default=None)
+
+    def failed(self, peer: str, now: float) -> tuple[int, float]:
+        """The dial failed; returns how many did in a row, and the seconds until the next (0: none is planned)."""
+        member = self.members.get(peer)
+        if member is None:
+            return 1, 0.0
+        member.dialing = False
+        pause = member.backoff.fail()
+        if member.backoff.attempt >= GIVE_UP_ATTEMPTS and not member.static:
+            del self.members[peer]
+            return member.backoff.attempt, 0.0
+        member.due = now + pause
+        return member.backoff.attempt, pause
+
+    def not_dialed(self, peer: str, now: float) -> None:
+        """The dial could not even be tried, through no fault of the peer."""
+        member = self.members.get(peer)
+        if member is not None:
+            member.dialing = False
+            member.due = now + self.redial_min_s
+
+    def connected(self, peer: str, now: float) -> None:
+        """There is a connection, whoever made it."""
+        member = self.members.get(peer)
+        if member is not None:
+            member.dialing = False
+            member.connected_at = now
+
+    def disconnected(self, peer: str, now: float, *, penalty: bool = False) -> None:
+        """There is none any more. ``penalty``: the peer did not deserve it; it is not dialled again for long."""
+        member = self.members.get(peer)
+        if member is None or member.connected_at is None:
+            return
+        if now - member.connected_at >= SETTLED_S:
+            member.backoff.succeed()
+        member.connected_at = None
+        pause = self.redial_max_s if penalty else member.backoff.fail()
+        member.due = now + pause + self._deference(peer)
+
+    def overlay_restarted(self, now: float) -> None:
+        """The connections were lost through no fault of the peers: dial all of them at once."""
+        for member in self.members.values():
+            member.backoff.succeed()
+            if member.connected_at is None:
+                member.due = now
+
+    def _deference(self, peer: str) -> float:
+        return 0.0 if self.own < peer else DEFER_S

@@ -1,0 +1,311 @@
+"""The peers of this node: who they are, whether they live, and calls to and from them."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import assert_never
+
+import structlog
+from pydantic import JsonValue
+
+from mesh.clock import Clock
+from mesh.config import OverlayConfig
+from mesh.errors import PeerMisbehaved
+from mesh.events.journal import Journal
+from mesh.p2p.addresses import static_peers
+from mesh.p2p.calls import CallFailed, Handler, OnChunk, Reply
+from mesh.p2p.chronicle import Chronicle
+from mesh.p2p.dialer import Dialer
+from mesh.p2p.heartbeat import Heartbeat
+from mesh.p2p.link import Link
+from mesh.p2p.link_stats import LinkStats
+from mesh.p2p.liveness import Change, ConfirmedDown
+from mesh.p2p.membership import Membership
+from mesh.p2p.messages import PROTOCOL
+from mesh.p2p.overlay import (
+    Connected,
+    Disconnected,
+    Identified,
+    Misbehaved,
+    Overlay,
+    OverlayDown,
+    OverlayFact,
+    Refused,
+    Restarted,
+    Stream,
+)
+from mesh.p2p.streams import Fault, Streams, our_hello
+from mesh.p2p.tasks import TaskOwner
+from mesh.p2p.topics import MAX_GOSSIP_BYTES, OnGossip, Topics
+
+log = structlog.get_logger(__name__)
+
+# A peer that is down and has not been heard of for this long leaves no trace but the journal.
+_FORGET_S = 600.0
+
+
+class Peers:
+    """This node among its peers, over any overlay. Everything that happens to a peer becomes a fact in the journal.
+
+    Handlers and topics are registered before `start`. Raises ConfigError for static peers that are no multiaddr.
+    """
+
+    def __init__(
+        self,
+        overlay: Overlay,
+        journal: Journal,
+        config: OverlayConfig,
+        *,
+        peer_id: str,
+        name: str,
+        mesh: str,
+        clock: Clock,
+        rng_seed: int,
+    ) -> None:
+        self.peer_id = peer_id
+        self._overlay = overlay
+        self._chronicle = Chronicle(journal)
+        self._topics = Topics(mesh)
+        self._clock = clock
+        self._static = static_peers(config.peers, peer_id)
+        self._links: dict[str, Link] = {}
+        self._usable: frozenset[str] = frozenset()
+        self._handlers: dict[str, Handler] = {}
+        self._heartbeat_s = config.heartbeat_s
+        self._tasks = TaskOwner()
+        rng = random.Random(rng_seed)  # noqa: S311 - spreads redials
+        self._membership = Membership(peer_id, config.redial_min_s, config.redial_max_s, rng)
+        self._dialer = Dialer(
+            overlay,
+            self._membership,
+            self._tasks,
+            clock,
+            timeout_s=config.dial_timeout_s,
+            is_connected=self._is_connected,
+            on_failed=self._chronicle.dial_failed,
+        )
+        self._heartbeat = Heartbeat(
+            self._links, clock, config.heartbeat_s, on_change=self._on_change, on_idle=self._on_idle
+        )
+        self._streams = Streams(
+            overlay,
+            config,
+            our_hello(config, mesh=mesh, name=name),
+            self._handlers,
+            clock,
+            rng,
+            self._tasks,
+            on_usable=self._on_usable,
+            on_unusable=self._on_unusable,
+            on_fault=self._on_fault,
+            on_pong=self._heartbeat.on_pong,
+        )
+
+    def serve(self, method: str, handler: Handler) -> None:
+        """Answer calls of ``method`` with ``handler``; before `start`."""
+        self._handlers[method] = handler
+
+    def register(self, topic: str, callback: OnGossip) -> None:
+        """Call ``callback(signer, data)`` with what peers gossip on a topic; before `start`.
+
+        The callback raises PeerMisbehaved for what breaks the rules; that is recorded, and the peer dropped.
+        """
+        self._topics.register(topic, callback)
+
+    async def start(self) -> None:
+        """Join. Raises ListenError."""
+        await self._overlay.start(self, protocols=[PROTOCOL], topics=self._topics.registered())
+        for peer, addresses in self._static.items():
+            self._learn(peer, addresses, "static", static=True)
+        self._tasks.start(self._dialer.run(), "dial peers")
+        self._tasks.start(self._heartbeat.run(), "beat")
+
+    async def stop(self) -> None:
+        """Leave: no stream is open and no handler runs when this returns."""
+        for link in self._links.values():
+            self._streams.drop(link, "this node is stopping")
+        await self._tasks.end()
+        await self._overlay.stop()
+        for link in self._links.values():
+            for connection in list(link.connections):
+                self._on_disconnected(Disconnected(link.peer, connection, "this node stopped"))
+        await self._tasks.end()
+
+    async def call(
+        self,
+        peer: str,
+        method: str,
+        header: Mapping[str, JsonValue],
+        body: bytes = b"",
+        *,
+        timeout: float,
+        on_chunk: OnChunk | None = None,
+    ) -> Reply:
+        """Ask ``peer``, and wait at most ``timeout`` seconds for its answer.
+
+        ``on_chunk`` takes the pieces of a streamed answer, in order, before this returns; without it they are the
+        beginning of the reply's body. Raises CallFailed. Cancelling the task cancels the call at the peer.
+        """
+        link = self._links.get(peer)
+        calling = link.calling if link is not None else None
+        if calling is None:
+            raise CallFailed("disconnected", f"there is no stream to {peer}")
+        return await calling.call(method, header, body, timeout, on_chunk)
+
+    async def gossip(self, topic: str, data: bytes) -> None:
+        """Tell everyone, best effort. Raises OverlayDown; ValueError when it is more than 32 KiB."""
+        if len(data) > MAX_GOSSIP_BYTES:
+            raise ValueError(f"gossip of {len(data)} bytes; the limit is {MAX_GOSSIP_BYTES}")
+        await self._overlay.publish(self._topics.on_wire(topic), data)
+
+    def connected(self) -> frozenset[str]:
+        """The peers that can be called now."""
+        return self._usable
+
+    def stats(self, peer: str) -> LinkStats | None:
+        """The link to a peer since this was last asked; None when there never was one."""
+        link = self._links.get(peer)
+        return link.read_stats(self._clock.monotonic()) if link is not None else None
+
+    def name_of(self, peer: str) -> str:
+        """What the peer calls itself; empty when not known."""
+        link = self._links.get(peer)
+        return link.name if link is not None else ""
+
+    def learn(self, peer: str, addresses: Sequence[str], source: str) -> None:
+        """The peer was found at these addresses by ``source`` (mdns, store, gossip): keep it connected."""
+        self._learn(peer, addresses, source)
+
+    def forget(self, peer: str) -> None:
+        """Don't dial the peer any more, unless it is static or found again."""
+        self._membership.forget(peer)
+
+    def known(self) -> dict[str, tuple[str, ...]]:
+        """Every peer that is kept connected, with its addresses."""
+        return {member.peer: member.addresses for member in self._membership.members.values()}
+
+    def on_fact(self, fact: OverlayFact) -> None:
+        """See `OverlayHandler.on_fact`."""
+        match fact:
+            case Connected():
+                self._on_connected(fact)
+            case Disconnected():
+                self._on_disconnected(fact)
+            case Identified():
+                self._chronicle.identified(fact)
+            case Refused(peer, address, rule, limit, value):
+                self._chronicle.refused(peer, address, rule=rule, limit=limit, value=value)
+            case Misbehaved(peer, address, rule, detail):
+                self._on_misbehaved(peer, address, rule, detail)
+            case Restarted():
+                self._chronicle.restarted(fact)
+                self._membership.overlay_restarted(self._clock.monotonic())
+                self._dialer.wake()
+            case _:
+                assert_never(fact)
+
+    def on_stream(self, stream: Stream) -> None:
+        """See `OverlayHandler.on_stream`."""
+        link = self._links.get(stream.peer)
+        if stream.protocol != PROTOCOL or link is None or not link.connections:
+            stream.writer.close()
+            return
+        self._streams.accept(link, stream)
+
+    def on_gossip(self, topic: str, peer: str, data: bytes) -> None:
+        """See `OverlayHandler.on_gossip`."""
+        if peer == self.peer_id:
+            return
+        try:
+            self._topics.deliver(topic, peer, data)
+        except PeerMisbehaved as fault:
+            self._on_misbehaved(peer, "", fault.rule, f"on {topic}: {fault.what}")
+
+    def _learn(self, peer: str, addresses: Sequence[str], source: str, *, static: bool = False) -> None:
+        if not self._membership.learn(peer, addresses, self._clock.monotonic(), static=static):
+            return
+        if self._is_connected(peer):
+            self._membership.connected(peer, self._clock.monotonic())
+        self._chronicle.discovered(peer, self._membership.members[peer].addresses, source)
+        self._dialer.wake()
+
+    def _is_connected(self, peer: str) -> bool:
+        link = self._links.get(peer)
+        return link is not None and bool(link.connections)
+
+    def _on_connected(self, fact: Connected) -> None:
+        now = self._clock.monotonic()
+        link = self._links.get(fact.peer)
+        if link is None:
+            link = self._links[fact.peer] = Link(fact.peer, self._heartbeat_s, now)
+        first = not link.connections
+        link.connections[fact.connection] = now
+        link.address = fact.address
+        self._chronicle.connected(fact)
+        if first:
+            link.connected_at = now
+            link.misbehaved = False
+            self._membership.connected(fact.peer, now)
+            self._streams.keep(link)
+
+    def _on_disconnected(self, fact: Disconnected) -> None:
+        link = self._links.get(fact.peer)
+        if link is None or link.connections.pop(fact.connection, None) is None or link.connections:
+            return
+        now = self._clock.monotonic()
+        self._streams.drop(link, f"the connection was lost: {fact.reason}")
+        self._chronicle.disconnected(fact.peer, fact.connection, fact.reason, now - link.connected_at)
+        self._membership.disconnected(fact.peer, now, penalty=link.misbehaved)
+        self._dialer.wake()
+        if link.liveness is None:
+            del self._links[fact.peer]
+        self._forget_the_dead(now)
+
+    def _on_usable(self, link: Link) -> None:
+        self._heartbeat.begin(link)
+        self._usable |= {link.peer}
+
+    def _on_unusable(self, link: Link) -> None:
+        self._usable -= {link.peer}
+
+    def _on_change(self, link: Link, change: Change) -> None:
+        reason = "no answer to heartbeats" if link.connections else "not connected"
+        self._chronicle.changed(link.peer, change, reason=reason)
+        if isinstance(change, ConfirmedDown) and link.connections:
+            self._streams.drop(link, f"nothing was heard of the peer for {change.silent_s:.1f} s")
+            self._disconnect(link.peer, "confirmed down")
+
+    def _on_idle(self, link: Link, silent_s: float) -> None:
+        limit, value = "5 heartbeats", f"{silent_s:.1f} s"
+        self._chronicle.refused(link.peer, link.address, rule="idle", limit=limit, value=value)
+        self._streams.end_answering(link)
+
+    def _on_fault(self, link: Link, fault: Fault) -> None:
+        if isinstance(fault, PeerMisbehaved):
+            self._on_misbehaved(link.peer, link.address, fault.rule, fault.what)
+            return
+        self._chronicle.refused(link.peer, link.address, rule=fault.rule, limit=fault.limit, value=fault.value)
+        if fault.final:
+            link.misbehaved = True
+            self._disconnect(link.peer, fault.what)
+
+    def _on_misbehaved(self, peer: str, address: str, rule: str, detail: str) -> None:
+        self._chronicle.misbehaved(peer, address, rule=rule, detail=detail)
+        link = self._links.get(peer)
+        if link is not None and link.connections:
+            link.misbehaved = True
+            self._disconnect(peer, f"misbehaved: {rule}")
+
+    def _disconnect(self, peer: str, reason: str) -> None:
+        self._tasks.start(self._disconnect_now(peer, reason), f"disconnect {peer}")
+
+    async def _disconnect_now(self, peer: str, reason: str) -> None:
+        try:
+            await self._overlay.disconnect(peer, reason)
+        except OverlayDown:
+            log.debug("the overlay is down, and with it the connection", peer=peer)
+
+    def _forget_the_dead(self, now: float) -> None:
+        for link in list(self._links.values()):
+            dead = not link.connections and link.liveness is not None and link.liveness.state == "down"
+            if dead and now - link.heard_before > _FORGET_S:
+                del self._links[link.peer]

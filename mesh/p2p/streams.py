@@ -1,0 +1,172 @@
+"""Keeps the two streams with each connected peer: the one that we opened and ask on, the one that it opened."""
+
+import random
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from mesh.clock import Clock
+from mesh.config import OverlayConfig
+from mesh.errors import PeerMisbehaved
+from mesh.p2p.backoff import Backoff
+from mesh.p2p.calling import Calling
+from mesh.p2p.calls import Handler
+from mesh.p2p.credit import Budget
+from mesh.p2p.link import Link
+from mesh.p2p.membership import SETTLED_S
+from mesh.p2p.messages import DEFAULT_WINDOW_BYTES, PROTOCOL, VERSION, Hello, Limits
+from mesh.p2p.overlay import Overlay, OverlayDown, Stream, StreamRefused
+from mesh.p2p.serving import Serving
+from mesh.p2p.session import Session, SessionRefused
+from mesh.p2p.tasks import TaskOwner
+from mesh.p2p.wire import Wire
+
+log = structlog.get_logger(__name__)
+
+Fault = PeerMisbehaved | SessionRefused
+OnPong = Callable[[Link, int, float, float], None]
+
+
+def our_hello(config: OverlayConfig, *, mesh: str, name: str) -> Hello:
+    """What this node says of itself in the first frame."""
+    limits = Limits(
+        max_frame_bytes=config.max_frame_bytes,
+        max_body_bytes=config.max_request_bytes,
+        requests=config.requests_per_peer,
+        window_bytes=DEFAULT_WINDOW_BYTES,
+    )
+    heartbeat_ms = min(600_000, max(10, round(config.heartbeat_s * 1000)))
+    return Hello(versions=[VERSION], mesh=mesh, name=name[:64], heartbeat_ms=heartbeat_ms, limits=limits)
+
+
+class Streams:
+    """Opens, accepts and ends streams.
+
+    ``on_usable(link)`` is called when calls can be made from now on, ``on_unusable(link)`` when not any more,
+    ``on_fault(link, fault)`` when the stream ended by the peer's fault.
+    """
+
+    def __init__(
+        self,
+        overlay: Overlay,
+        config: OverlayConfig,
+        hello: Hello,
+        handlers: Mapping[str, Handler],
+        clock: Clock,
+        rng: random.Random,
+        tasks: TaskOwner,
+        *,
+        on_usable: Callable[[Link], None],
+        on_unusable: Callable[[Link], None],
+        on_fault: Callable[[Link, Fault], None],
+        on_pong: OnPong,
+    ) -> None:
+        self._overlay = overlay
+        self._config = config
+        self._hello = hello
+        self._handlers = handlers
+        self._clock = clock
+        self._rng = rng
+        self._tasks = tasks
+        self._on_usable = on_usable
+        self._on_unusable = on_unusable
+        self._on_fault = on_fault
+        self._on_pong = on_pong
+        buffered = max(config.max_buffered_bytes, config.max_request_bytes)
+        self._per_peer = max(buffered // 4, config.max_request_bytes)
+        self._requests = Budget(buffered)
+        self._answers = Budget(buffered)
+
+    def keep(self, link: Link) -> None:
+        """Have a stream to ask on for as long as there is a connection."""
+        link.keeper = self._tasks.start(self._keep(link), f"keep a stream to {link.peer}")
+
+    def accept(self, link: Link, stream: Stream) -> None:
+        """Answer on a stream that the peer opened; it takes the place of an earlier one."""
+        self.end_answering(link)
+        link.answerer = self._tasks.start(self._answer(link, stream), f"answer {link.peer}")
+
+    def end_answering(self, link: Link) -> None:
+        """Give up the stream that the peer opened."""
+        if link.answerer is not None:
+            link.answerer.cancel()
+        link.answerer = link.answering = None
+
+    def drop(self, link: Link, reason: str) -> None:
+        """The peer is gone: calls to it fail at once, handlers that work for it are cancelled."""
+        if link.calling is not None:
+            link.calling.close(reason)
+        if link.keeper is not None:
+            link.keeper.cancel()
+        link.keeper = link.asking = None
+        self.end_answering(link)
+        self._on_unusable(link)
+
+    async def _keep(self, link: Link) -> None:
+        backoff = Backoff(self._config.redial_min_s, self._config.redial_max_s, self._rng)
+        while True:
+            opened = self._clock.monotonic()
+            try:
+                stream = await self._overlay.open_stream(link.peer, PROTOCOL, self._config.dial_timeout_s)
+            except (StreamRefused, OverlayDown) as error:
+                log.debug("no stream", peer=link.peer, why=error.what)
+            else:
+                await self._ask(link, stream)
+            if self._clock.monotonic() - opened >= SETTLED_S:
+                backoff.succeed()
+            await self._clock.sleep(backoff.fail())
+
+    async def _ask(self, link: Link, stream: Stream) -> None:
+        def begin(hello: Hello, wire: Wire) -> Calling:
+            link.name = hello.name
+            budget = Budget(self._per_peer, self._answers)
+            return Calling(
+                link.peer,
+                wire,
+                ours=self._hello.limits,
+                theirs=hello.limits,
+                budget=budget,
+                on_pong=lambda sequence, asked, answered: self._on_pong(link, sequence, asked, answered),
+            )
+
+        session = link.asking = Session(
+            stream, self._hello, begin, self._clock, opener=True, on_usable=lambda: self._on_usable(link)
+        )
+        why = "the connection was lost"
+        try:
+            why = await session.run()
+        except (PeerMisbehaved, SessionRefused) as fault:
+            why = fault.what
+            self._on_fault(link, fault)
+        finally:
+            if session.end is not None:
+                session.end.close(why)
+            link.ended(session)
+            if link.asking is session:
+                link.asking = None
+                self._on_unusable(link)
+
+    async def _answer(self, link: Link, stream: Stream) -> None:
+        def begin(hello: Hello, wire: Wire) -> Serving:
+            link.name = hello.name
+            return Serving(
+                link.peer,
+                self._handlers,
+                wire,
+                ours=self._hello.limits,
+                theirs=hello.limits,
+                budget=Budget(self._per_peer, self._requests),
+                clock=self._clock,
+            )
+
+        session = link.answering = Session(stream, self._hello, begin, self._clock, opener=False)
+        try:
+            await session.run()
+        except (PeerMisbehaved, SessionRefused) as fault:
+            self._on_fault(link, fault)
+        finally:
+            link.ended(session)
+            if link.answering is session:
+                link.answering = None
+            if session.end is not None:
+                await session.end.close()
