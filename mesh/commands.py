@@ -79,6 +79,7 @@ class NodeCommands:
             position=self._journal.position,
             stored_position=self._journal.stored_position,
             requests_in_flight=self._requests.in_flight,
+            serving=self._experts.in_flight,
             broker_url=self._broker_url,
             notices=self._notices() + tuple(f"expert {name}: {why}" for name, why in self._experts.problems.items()),
         )

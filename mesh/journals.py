@@ -46,8 +46,4 @@ async def journal_address(home: Home, config: Config) -> AsyncIterator[BrokerAdd
 async def journal_reader(home: Home, config: Config) -> AsyncIterator[NatsEventReader]:
     """A reader of the journal; see `journal_address`."""
     async with journal_address(home, config) as address:
-        reader = NatsEventReader(address)
-        try:
-            yield reader
-        finally:
-            await reader.close()
+        yield NatsEventReader(address)

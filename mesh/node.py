@@ -175,7 +175,16 @@ class Node:
             rng_seed=randbits(64),
         )
         serve_experts(self.peers, self.experts)
-        self.offers = OfferBoard(self.peers, self.experts, self.journal, self.routing_state, config, clock=self._clock)
+        self.offers = OfferBoard(
+            self.journal,
+            self.routing_state,
+            self.experts,
+            self.peers,
+            peer_id=peer_id,
+            interval_s=config.overlay.offer_interval_s,
+            clock=self._clock,
+        )
+        self.experts.on_change = self.offers.changed
         self.requests = Requests(
             self.journal,
             self.routing_state,
@@ -190,8 +199,7 @@ class Node:
         self._stack.push_async_callback(self.experts.stop)
         await self.peers.start()
         self._stack.push_async_callback(self.peers.stop)
-        await self.offers.start()
-        self._stack.push_async_callback(self.offers.stop)
+        self._run(self.offers.run(), "offers")
         self._stack.push_async_callback(self.requests.close)
         await self._start_discovery()
 
@@ -250,6 +258,18 @@ class Node:
         for task in (self.experts.keeper, self.health.task):
             if task is not None:
                 self._vital.append(task)
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run ``work`` until the node stops; the node must not go on when it ends before that."""
+        task = asyncio.create_task(work, name=name)
+        self._vital.append(task)
+
+        async def end() -> None:
+            self._vital.remove(task)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._stack.push_async_callback(end)
 
     # -- what the parts ask of each other ------------------------------------------------------------------------
 

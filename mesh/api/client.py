@@ -94,11 +94,13 @@ class Mesh:
         policy: str = "",
         fan_out: int = 0,
         timeout: float = 0,
+        delivery: str = "stream",
         options: dict[str, Any] | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Outcome:
         """Ask the mesh and return what came of it; empty or zero choices mean the node's configuration.
 
+        ``delivery`` ``whole`` lets another expert take over at any time, ``stream`` only until the first piece.
         ``on_text`` is called with every piece of the answer as it arrives. Cancelling the call cancels the
         request. Raises RequestFailed when there is no answer, NodeUnreachable when there is no node.
         """
@@ -111,6 +113,7 @@ class Mesh:
             "policy": policy,
             "fan_out": fan_out,
             "timeout_s": timeout,
+            "delivery": delivery,
             "options": options or {},
         }
         message = {"call": call, "query": query, "stream": on_text is not None}

@@ -66,5 +66,6 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     stored_position: int
     requests_in_flight: int
+    serving: int
     broker_url: str
     notices: tuple[str, ...] = ()

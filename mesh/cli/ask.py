@@ -56,6 +56,7 @@ async def _ask(content: str, options: ReadOptions, **choices: str | float) -> No
     print()
     by = ", ".join(f"{short_peer(peer)}" for peer in outcome.peers)
     print(
-        f"[{outcome.expert} at {by}, {outcome.latency_ms:.0f} ms, attempt {outcome.attempts}; mesh why {outcome.request}]",
+        f"[{outcome.expert} at {by}, {outcome.latency_ms:.0f} ms, "
+        f"attempt {outcome.attempts}; mesh why {outcome.request}]",
         file=sys.stderr,
     )

@@ -2,70 +2,70 @@
 
 import asyncio
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from mesh.cli.options import ReadOptions
 from mesh.cli.render import print_json
 
+if TYPE_CHECKING:
+    from mesh.projections.digest import Digest
+
 
 def rebuild(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - frozen
     """Build every table anew from the journal, beside the old ones, and swap."""
     from mesh.journals import journal_reader
     from mesh.projections.database import database_url
-    from mesh.projections.digest import Digest
+    from mesh.projections.rebuild import Rebuilt
     from mesh.projections.rebuild import rebuild as rebuild_tables
 
-    async def run() -> Digest:
+    async def run() -> Rebuilt:
         home, config = options.load()
         async with journal_reader(home, config) as reader:
             return await rebuild_tables(database_url(home, config.storage), reader)
 
-    _print(asyncio.run(run()), as_json=options.json)
+    done = asyncio.run(run())
+    if options.json:
+        print_json(done._asdict())
+    else:
+        print(f"{len(done.tables)} tables rebuilt from {done.position} events in {done.seconds:.1f} s")
 
 
 def digest(
     *,
     check: Annotated[
-        bool, Parameter(help="Also rebuild beside, up to the same position, and compare", negative="")
+        bool, Parameter(help="Also rebuild beside, to the same position, and compare", negative="")
     ] = False,
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
     """The canonical hash of all tables, and the position of the journal that they show."""
     from mesh.journals import journal_reader
     from mesh.projections.database import database_url
-    from mesh.projections.digest import Digest
-    from mesh.projections.rebuild import verify_rebuild
+    from mesh.projections.rebuild import Verification, read_digest, verify_rebuild
 
-    async def compare() -> tuple[Digest, Digest]:
-        home, config = options.load()
-        async with journal_reader(home, config) as reader:
-            return await verify_rebuild(database_url(home, config.storage), reader)
-
+    home, config = options.load()
+    url = database_url(home, config.storage)
     if not check:
-        from mesh.projections.digest import live_digest
-
-        home, config = options.load()
-        _print(live_digest(database_url(home, config.storage)), as_json=options.json)
+        _print(read_digest(url), as_json=options.json)
         return
-    live, rebuilt = asyncio.run(compare())
-    _print(live, as_json=options.json)
-    same = live == rebuilt
-    print(
-        f"rebuilt   {rebuilt.total} at position {rebuilt.position}: {'identical' if same else 'DIFFERENT'}",
-        file=sys.stderr,
-    )
-    if not same:
-        differing = [name for name in live.tables if live.tables[name] != rebuilt.tables.get(name)]
-        print(f"tables that differ: {', '.join(differing)}", file=sys.stderr)
+
+    async def verify() -> Verification:
+        async with journal_reader(home, config) as reader:
+            return await verify_rebuild(url, reader)
+
+    found = asyncio.run(verify())
+    _print(found.live, as_json=options.json)
+    verdict = "identical" if found.identical else f"DIFFERENT in {', '.join(found.differing)}"
+    print(f"rebuilt                 {found.rebuilt.total}\nrebuilt equals live     {verdict}", file=sys.stderr)
+    if not found.identical:
         sys.exit(1)
 
 
-def _print(found: "Digest", *, as_json: bool) -> None:  # type: ignore[name-defined]  # noqa: F821
+def _print(found: "Digest", *, as_json: bool) -> None:
     if as_json:
         print_json({"position": found.position, "digest": found.total, "tables": found.tables})
         return
     for name, value in sorted(found.tables.items()):
         print(f"{name:<24}{value[:16]}")
-    print(f"{'all':<24}{found.total}\nposition                {found.position}")
+    print(f"{'all tables':<24}{found.total}\nposition                {found.position}")

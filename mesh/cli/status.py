@@ -29,7 +29,7 @@ def status(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - fro
     out.print("connected   " + (", ".join(map(short_peer, answer.connected)) or "to nobody"))
     out.print("experts     " + (", ".join(answer.experts) or "none"))
     out.print(f"journal     {answer.stored_position} stored, {answer.position - answer.stored_position} on their way")
-    out.print(f"in flight   {answer.requests_in_flight} requests")
+    out.print(f"in flight   {answer.requests_in_flight} asked here, {answer.serving} served here")
     out.print(f"broker      {answer.broker_url}")
     for notice in answer.notices:
         out.print(f"[yellow]notice      {notice}[/]")

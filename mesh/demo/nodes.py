@@ -56,7 +56,7 @@ class DemoNode:
                 stderr=subprocess.STDOUT,
                 pass_fds=(writable,),
                 start_new_session=True,
-                preexec_fn=None if outlive else die_with_parent,
+                preexec_fn=None if outlive else die_with_parent,  # noqa: PLW1509 - it is one system call
             )
         os.close(writable)
         ready = await asyncio.wait_for(_read_line(readable), READY_TIMEOUT_S)

@@ -1,0 +1,112 @@
+"""``mesh why``"""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from mesh.cli.options import ReadOptions
+from mesh.cli.render import console, print_json, short_peer
+from mesh.errors import MeshError
+
+if TYPE_CHECKING:
+    from mesh.experts.explain import DecisionExplained, Explanation
+
+
+def why(
+    request: Annotated[str, Parameter(help="The request's id, as `mesh ask` and `mesh requests` print it")],
+    /,
+    *,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Why a request went where it went: every decision with what it saw, made again from the journal."""
+    explanation = asyncio.run(_explain(request, options))
+    if options.json:
+        print_json(msgspec.to_builtins(explanation))
+        return
+    out = console()
+    for decision in explanation.decisions:
+        _print_decision(out, decision)
+    _print_votes(out, explanation)
+    out.print("[bold]What happened[/]")
+    for step in explanation.timeline:
+        name = step.fact.removeprefix("request.")
+        out.print(
+            f"{step.position:>7}  {step.time[11:23]}  {name:<15} {_shortened(step.text)}", markup=False, soft_wrap=True
+        )
+
+
+async def _explain(request: str, options: ReadOptions) -> "Explanation":
+    from mesh.events.codec import decode
+    from mesh.experts.explain import Explainer
+    from mesh.identity import load_key_file
+    from mesh.journals import journal_reader
+
+    home, config = options.load()
+    explainer = Explainer(load_key_file(home.key_file).peer_id, request)
+    async with journal_reader(home, config) as reader:
+        async for batch in reader.read():
+            for record in batch:
+                explainer.feed(decode(record))
+    try:
+        return explainer.result()
+    except LookupError as error:
+        raise MeshError(str(error), remedy="`mesh requests` lists the ids.") from None
+
+
+def _print_decision(out: Console, decision: "DecisionExplained") -> None:
+    out.print(
+        f"[bold]Decision for attempt {decision.attempt}[/]  domain {decision.domain} ({decision.domain_by}), "
+        f"policy {decision.policy} v{decision.policy_version} ({decision.best} score wins), "
+        f"as of position {decision.as_of}, seed {decision.seed}",
+        soft_wrap=True,
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("", "peer", "expert", "score", "why", "latency ms", "in flight", "queued", "success"):
+        table.add_column(name)
+    for option in decision.options:
+        features = msgspec.to_builtins(option.candidate)
+        table.add_row(
+            "→" if option.chosen else str(option.place + 1),
+            short_peer(option.candidate.target.peer),
+            option.candidate.target.expert,
+            f"{option.score:.4g}",
+            option.note,
+            *(_feature(features, name) for name in ("latency_ms", "in_flight", "queued", "success")),
+        )
+    out.print(table)
+    for exclusion in decision.excluded:
+        target = f"{short_peer(exclusion.target.peer)}/{exclusion.target.expert}"
+        out.print(f"excluded    {target}: {exclusion.reason}", markup=False)
+    if decision.other_domains:
+        out.print(f"excluded    {decision.other_domains} more that do not serve the domain", markup=False)
+    verdict = "green" if decision.recomputed == "identical" else "bold red"
+    out.print(f"recomputed: [{verdict}]{decision.recomputed}[/]\n")
+
+
+def _feature(features: dict[str, object], name: str) -> str:
+    value = features.get(name)
+    return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _print_votes(out: Console, explanation: "Explanation") -> None:
+    for vote in explanation.votes:
+        verdict = "agrees" if vote.agrees else "dissents"
+        out.print(f"vote        {short_peer(vote.peer)}/{vote.expert} {verdict}, answer {vote.answer_digest[:16]}")
+    for failure in explanation.failures:
+        out.print(f"failure     {_shortened(failure)}", markup=False, soft_wrap=True)
+    if explanation.fallback:
+        out.print(f"fallback    {explanation.fallback}", markup=False)
+
+
+def _shortened(text: str) -> str:
+    """PeerIds in a text, shortened: the whole ones are in ``--json``."""
+    words = text.split(" ")
+    return " ".join(
+        short_peer(head) + slash + tail if head.startswith("12D3Koo") and len(head) > 40 else word
+        for word in words
+        for head, slash, tail in [word.partition("/")]
+    )
