@@ -1,0 +1,27 @@
+"""``python -m mesh.p2p.host <descriptor>``: started by the node, which left the settings in a pipe."""
+
+import logging
+import os
+import sys
+
+# Measured: with one window update a read, a multiplexed stream is three times slower. Read by py-libp2p when it runs.
+os.environ["PY_YAMUX_RELEASE_ON_READ"] = "0"
+
+import trio
+
+from mesh.p2p.host.control import NodeGone
+from mesh.p2p.host.service import serve
+from mesh.p2p.host.settings import take_over
+
+
+def main() -> None:
+    """Serve until the node is gone. Then there is nothing to save, and nobody to wait for."""
+    logging.disable(logging.ERROR)  # py-libp2p logs every stranger's mistake; what matters is reported as a fact
+    settings = take_over(int(sys.argv[1]))
+    try:
+        trio.run(serve, settings)
+    except* NodeGone:
+        os._exit(0)
+
+
+main()

@@ -1,0 +1,75 @@
+"""The overlay process's end of the link to the node."""
+
+import math
+from collections.abc import AsyncIterator
+
+import trio
+
+from mesh.p2p.host import wire
+from mesh.p2p.host.settings import HostSettings
+
+# A node that is busy loses gossip first. Facts are few: with this many waiting, the node is not alive.
+_GOSSIP_BACKLOG = 1000
+_BACKLOG = 100_000
+_READ_BYTES = 64 * 1024
+
+
+class NodeGone(Exception):
+    """The node closed the link, or does not read it any more: there is nobody to work for."""
+
+
+class Control:
+    """Notices out, commands in."""
+
+    def __init__(self, link: trio.SocketStream) -> None:
+        self._link = link
+        self._send: trio.MemorySendChannel[bytes]
+        self._receive: trio.MemoryReceiveChannel[bytes]
+        self._send, self._receive = trio.open_memory_channel(math.inf)
+
+    def send(self, notice: wire.Notice) -> None:
+        """Queue a notice, in order. Raises NodeGone when far too many wait."""
+        waiting = self._send.statistics().current_buffer_used
+        if isinstance(notice, wire.Gossip) and waiting > _GOSSIP_BACKLOG:
+            return
+        if waiting > _BACKLOG:
+            raise NodeGone
+        self._send.send_nowait(wire.line(notice))
+
+    async def write(self) -> None:
+        """Send what is queued, until `finish`. Raises NodeGone."""
+        async for first in self._receive:
+            parts = [first]
+            while self._receive.statistics().current_buffer_used:
+                parts.append(self._receive.receive_nowait())
+            try:
+                await self._link.send_all(b"".join(parts))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise NodeGone from None
+
+    async def finish(self) -> None:
+        """Return from `write` once everything that was queued is sent."""
+        await self._send.aclose()
+
+    async def commands(self) -> AsyncIterator[wire.Command]:
+        """The node's commands. Raises NodeGone at their end."""
+        buffer = bytearray()
+        while True:
+            try:
+                data = await self._link.receive_some(_READ_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = b""
+            if not data or len(buffer) > wire.MAX_LINE_BYTES:
+                raise NodeGone
+            buffer += data
+            *lines, rest = buffer.split(b"\n")
+            buffer = bytearray(rest)
+            for line in lines:
+                yield wire.decode_command(line)
+
+
+async def connect_local(settings: HostSettings, stream: int) -> trio.SocketStream:
+    """A local connection to the node that has said its Hello."""
+    local = await trio.open_unix_socket(settings.socket)
+    await local.send_all(wire.line(wire.Hello(settings.token, stream)))
+    return local

@@ -1,0 +1,82 @@
+"""libp2p's identify, asked once per connection, bounded, and told to the node."""
+
+from collections.abc import Callable
+
+from google.protobuf.message import DecodeError
+from libp2p.abc import INetStream
+from libp2p.custom_types import TProtocol
+from libp2p.host.basic_host import BasicHost
+from libp2p.identity.identify import identify
+from libp2p.identity.identify.pb.identify_pb2 import Identify
+from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.utils import varint
+from multiaddr import Multiaddr
+from multiaddr.exceptions import Error as MultiaddrError
+
+from mesh.p2p.host.connections import Connection
+from mesh.p2p.host.swarm import read_up_to
+from mesh.p2p.overlay import Identified
+
+MAX_BYTES = 64 * 1024
+MAX_ADDRESSES = 32
+MAX_PROTOCOLS = 128
+MAX_AGENT_CHARACTERS = 128
+_TIMEOUT_S = 10.0
+IDENTIFY: TProtocol = identify.ID
+PUSH: TProtocol = ID_PUSH
+
+
+class Identifier:
+    """Answers who we are, asks who they are."""
+
+    def __init__(self, host: BasicHost, agent: str, report: Callable[[Identified], None]) -> None:
+        self._host = host
+        self._report = report
+        identify.AGENT_VERSION = agent
+        host.set_stream_handler(PUSH, self.take_push)
+
+    async def ask(self, connection: Connection, stream: INetStream) -> None:
+        """Read the peer's answer on an identify stream that we opened, and report it."""
+        try:
+            self._take(connection.peer, await read_up_to(stream, MAX_BYTES, _TIMEOUT_S))
+        finally:
+            await stream.close()
+
+    async def take_push(self, stream: INetStream) -> None:
+        """The peer tells of a change by itself."""
+        try:
+            self._take(str(stream.muxed_conn.peer_id), await read_up_to(stream, MAX_BYTES, _TIMEOUT_S))
+        finally:
+            await stream.close()
+
+    def _take(self, peer: str, payload: bytes) -> None:
+        self._report(parse(peer, payload))
+
+
+def parse(peer: str, payload: bytes) -> Identified:
+    """What an identify message says. Raises ValueError when it is malformed; addresses that are none are left out."""
+    message = Identify()
+    try:
+        length, used = varint.decode_varint_with_size(payload)
+        message.ParseFromString(payload[used : used + length])
+    except DecodeError as error:
+        raise ValueError(f"not an identify message: {error}") from error
+    return Identified(
+        peer=peer,
+        agent=message.agent_version[:MAX_AGENT_CHARACTERS],
+        protocols=tuple(str(protocol) for protocol in message.protocols[:MAX_PROTOCOLS]),
+        addresses=tuple(
+            f"{address}/p2p/{peer}"
+            for address in map(_readable, message.listen_addrs[:MAX_ADDRESSES])
+            if address is not None
+        ),
+    )
+
+
+def _readable(raw: bytes) -> Multiaddr | None:
+    try:
+        address = Multiaddr(raw)
+        str(address)
+    except (MultiaddrError, ValueError, LookupError):
+        return None
+    return address

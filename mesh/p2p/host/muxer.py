@@ -1,0 +1,81 @@
+"""Yamux that cannot be broken by a cancelled writer, nor made to hold more than its share of memory by a peer."""
+
+import struct
+from contextvars import ContextVar
+
+import trio
+from libp2p.abc import IMuxedConn, ISecureConn
+from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.io.exceptions import IOException
+from libp2p.peer.id import ID
+from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
+from libp2p.stream_muxer.yamux import yamux
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID, Yamux
+
+from mesh.p2p.host.tcp import Wire
+
+MAX_STREAM_WINDOW_BYTES = 1 << 20
+MAX_BUFFERED_BYTES = 32 << 20
+current_wire: ContextVar[Wire] = ContextVar("current_wire")
+
+yamux.MAX_WINDOW_SIZE = MAX_STREAM_WINDOW_BYTES
+
+
+class ReceiveWindowExceeded(trio.TooSlowError):
+    """The peer sent more than its windows allow; py-libp2p's reader ends the connection for this class of error."""
+
+
+class SteadyYamux(Yamux):
+    """Yamux over a `Wire`.
+
+    A cancelled write advances the Noise nonce and so destroys the connection: writes are never cancelled.
+    Windows that a peer ignores are enforced here, over all streams of the connection together.
+    """
+
+    def __init__(self, secured: ISecureConn, peer_id: ID, wire: Wire) -> None:
+        super().__init__(secured, peer_id, is_initiator=secured.is_initiator)
+        self.wire = wire
+        self.overflowed = False
+        self._asking = False
+
+    async def ask_for_life(self) -> None:
+        """Ping: the answer shows in the wire's ``heard_at``. No-op while the last one is still being written."""
+        if self._asking or self.event_shutting_down.is_set():
+            return
+        self._asking = True
+        try:
+            await self._ping()
+        except (IOException, BaseLibp2pError):
+            self.wire.abort("the connection broke")
+        finally:
+            self._asking = False
+
+    async def _ping(self) -> None:
+        await self._write_frame(struct.pack(yamux.YAMUX_HEADER_FORMAT, 0, yamux.TYPE_PING, yamux.FLAG_SYN, 0, 0))
+        self._ping_sent_time = trio.current_time()
+
+    async def _write_frame(self, data: bytes) -> None:
+        with trio.CancelScope(shield=True):
+            await super()._write_frame(data)
+
+    async def _read_data_body(self, length: int) -> bytes:
+        buffered = sum(map(len, self.stream_buffers.values()))
+        if buffered + length > MAX_BUFFERED_BYTES:
+            self.overflowed = True
+            self.wire.ended("sent more than it may")
+            raise ReceiveWindowExceeded
+        return await super()._read_data_body(length)
+
+
+class SteadyMuxer(MuxerMultistream):
+    """Negotiates yamux and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__({TProtocol(PROTOCOL_ID): SteadyYamux})
+
+    async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
+        """A `SteadyYamux` over the wire that is being upgraded in this task."""
+        await self.select_transport(conn)
+        muxed = SteadyYamux(conn, peer_id, current_wire.get())
+        return self._annotate_connection(muxed, conn, TProtocol(PROTOCOL_ID))

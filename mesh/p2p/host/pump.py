@@ -1,0 +1,98 @@
+"""Joins a libp2p stream to its local connection: bytes go both ways unparsed, and so do ends."""
+
+from typing import Any
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.io.exceptions import IOException
+
+CHUNK_BYTES = 64 * 1024
+_WINDOW_POLL_S = 0.005
+# How long a peer may go on sending on a stream that the node let go of.
+_LINGER_S = 10.0
+STREAM_ENDED = (EOFError, IOException, BaseLibp2pError, KeyError)
+_LOCAL_ENDED = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class Pump:
+    """One stream and one local connection until both directions have ended, or either side breaks."""
+
+    def __init__(self, stream: INetStream, local: trio.SocketStream) -> None:
+        self._stream = stream
+        self._muxed: Any = stream.muxed_stream  # type: ignore[attr-defined]
+        self._local = local
+        self._node_listens = True
+        self._broken = False
+        self._scope = trio.CancelScope()
+        self.closed_by_node = trio.Event()
+
+    async def run(self) -> None:
+        """Return when the stream is over; then it is closed on both sides."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
+                nursery.start_soon(self._linger)
+                async with trio.open_nursery() as directions:
+                    directions.start_soon(self._to_peer)
+                    directions.start_soon(self._to_node)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                self._local.socket.close()
+                await (self._stream.reset() if self._broken else self._stream.close())
+
+    async def _to_peer(self) -> None:
+        try:
+            while data := await self._local.receive_some(CHUNK_BYTES):
+                await self._write(bytes(data))
+            await self._stream.close_write()  # type: ignore[attr-defined]
+        except (*STREAM_ENDED, *_LOCAL_ENDED):
+            self._break()
+
+    async def _write(self, data: bytes) -> None:
+        """Wait for the peer's window as long as it takes: py-libp2p gives up, and the stream with it, after 5 s."""
+        sent = 0
+        while sent < len(data):
+            while self._muxed.send_window <= 0 and not self._muxed.closed:  # noqa: ASYNC110 - it has no event
+                await trio.sleep(_WINDOW_POLL_S)
+            part = data[sent : sent + max(self._muxed.send_window, 1)]
+            await self._stream.write(part)
+            sent += len(part)
+
+    async def _to_node(self) -> None:
+        try:
+            while data := await self._stream.read(CHUNK_BYTES):
+                await self._hand_over(data)
+        except STREAM_ENDED:
+            pass
+        if self._lost():
+            self._break()
+        elif self._node_listens:
+            await self._end_for_node()
+
+    async def _hand_over(self, data: bytes) -> None:
+        if self._node_listens:
+            try:
+                await self._local.send_all(data)
+            except _LOCAL_ENDED:
+                self._node_listens = False
+
+    async def _end_for_node(self) -> None:
+        try:
+            await self._local.send_eof()
+        except (*_LOCAL_ENDED, OSError):
+            self._node_listens = False
+
+    def _lost(self) -> bool:
+        """py-libp2p reports a reset and a lost connection as an ordinary end."""
+        return bool(self._muxed.reset_received or self._muxed.muxed_conn.event_shutting_down.is_set())
+
+    async def _linger(self) -> None:
+        await self.closed_by_node.wait()
+        await trio.sleep(_LINGER_S)
+        self._break()
+
+    def _break(self) -> None:
+        self._broken = True
+        self._scope.cancel()

@@ -1,0 +1,282 @@
+"""The overlay process at work: commands of the node in, facts and streams out."""
+
+import itertools
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.custom_types import TProtocol
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStoreError
+from libp2p.protocol_muxer.exceptions import MultiselectClientError, MultiselectError
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.tools.anyio_service import background_trio_service
+
+from mesh.errors import ListenError, MeshError
+from mesh.p2p.host import gossip, identify, wire
+from mesh.p2p.host.admission import Admission, Refusal
+from mesh.p2p.host.complaints import Complaints
+from mesh.p2p.host.connections import Connection, Connections
+from mesh.p2p.host.control import Control, connect_local
+from mesh.p2p.host.dialling import Dialler
+from mesh.p2p.host.pump import STREAM_ENDED, Pump
+from mesh.p2p.host.settings import HostSettings
+from mesh.p2p.host.swarm import make_host, multiaddrs
+from mesh.p2p.host.tcp import Bound, Doorkeeper, DoorTcp, bind
+from mesh.p2p.overlay import OverlayFact, StreamRefused
+
+_NEGOTIATION_S = 10
+_MAX_OUTBOUND_STREAMS = 128
+_STREAM_FLOOD = 100
+_WATCH_EVERY_S = 1.0
+
+
+async def serve(settings: HostSettings) -> None:
+    """Run until the node is gone, which ends in `NodeGone`; return when an address cannot be listened on."""
+    control = Control(await connect_local(settings, 0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(control.write)
+        try:
+            bound = await bind(settings.listen)
+        except ListenError as error:
+            control.send(wire.StartFailed(error.what, error.remedy))
+            await control.finish()
+            return
+        await Service(settings, control, bound, nursery).run()
+
+
+class Service:
+    """Everything that one overlay process does."""
+
+    def __init__(self, settings: HostSettings, control: Control, bound: Sequence[Bound], nursery: trio.Nursery) -> None:
+        self._settings = settings
+        self._control = control
+        self._bound = bound
+        self._nursery = nursery
+        limits = settings.limits
+        self._complaints = Complaints(self._report, handshake_s=limits.handshake_s)
+        self._door = Doorkeeper(
+            Admission(limits),
+            outbound=lambda: self._connections.outbound,
+            on_refused=self._complaints.refused,
+            on_unsettled=self._complaints.unsettled,
+        )
+        self._host, self._swarm = make_host(settings.seed, DoorTcp(self._door, bound, nursery), limits)
+        self._connections = Connections(
+            str(self._host.get_id()), nursery, report=self._report, on_settled=self._door.settle
+        )
+        self._connections.on_connected = self._greet
+        self._connections.on_gone = self._forget
+        self._connections.on_own_identity = self._refuse_own_identity
+        self._dialler = Dialler(self._swarm, self._connections, max_connections=limits.max_connections)
+        self._identifier = identify.Identifier(self._host, settings.agent, self._report)
+        self._router = gossip.make_router()
+        self._pubsub = gossip.SafePubsub(
+            self._host, self._router, settings.topics, self._gossip_misbehaved, self._gossip_paced
+        )
+        self._pumps: dict[int, Pump] = {}
+        self._stream_ids = itertools.count(1)
+
+    async def run(self) -> None:
+        """Serve for ever. Raises NodeGone."""
+        self._swarm.register_notifee(self._connections)
+        self._guard_stream_handlers()
+        for protocol in self._settings.protocols:
+            self._host.set_stream_handler(TProtocol(protocol), self._accept)
+        listen = multiaddrs([one.address for one in self._bound])
+        async with self._host.run(listen):
+            await self._swarm.auto_connector.stop()
+            async with background_trio_service(self._pubsub), background_trio_service(self._router):
+                await self._pubsub.wait_until_ready()
+                for topic in self._settings.topics:
+                    await self._nursery.start(gossip.drain, self._pubsub, topic, self._heard)
+                self._nursery.start_soon(self._watch)
+                self._control.send(wire.Listening(tuple(one.address for one in self._bound)))
+                async for command in self._control.commands():
+                    self._obey(command)
+
+    # --- commands ------------------------------------------------------------------------------------------------
+
+    def _obey(self, command: wire.Command) -> None:
+        match command:
+            case wire.CloseStream():
+                pump = self._pumps.get(command.stream)
+                if pump is not None:
+                    pump.closed_by_node.set()
+            case wire.AreYouThere():
+                self._control.send(wire.Done(command.id))
+            case wire.Dial():
+                dial = self._dialler.dial
+                self._answer(command.id, lambda: dial(command.peer, command.addresses, command.timeout_s))
+            case wire.Disconnect():
+                self._disconnect(command)
+            case wire.OpenStream():
+                self._answer(command.id, lambda: self._open_stream(command), says_done=False)
+            case wire.Publish():
+                self._answer(command.id, lambda: self._pubsub.publish(command.topic, command.data))
+
+    def _answer(self, command_id: int, work: Callable[[], Awaitable[None]], *, says_done: bool = True) -> None:
+        async def task() -> None:
+            try:
+                await work()
+            except MeshError as error:
+                self._control.send(wire.Failed(command_id, error.what, error.remedy))
+            except Exception as error:  # noqa: BLE001 - the node is told, the log has the trace, the others go on
+                traceback.print_exception(error)
+                self._control.send(wire.Failed(command_id, f"the overlay failed: {error!r}"))
+            else:
+                if says_done:
+                    self._control.send(wire.Done(command_id))
+
+        self._nursery.start_soon(task)
+
+    def _disconnect(self, command: wire.Disconnect) -> None:
+        for connection in self._connections.all_of(command.peer):
+            connection.wire.abort(command.reason)
+            self._connections.leave(connection)
+        self._control.send(wire.Done(command.id))
+
+    async def _open_stream(self, command: wire.OpenStream) -> None:
+        connection = self._connections.of(command.peer)
+        if connection is None:
+            raise StreamRefused(f"not connected to {command.peer}", remedy="Dial it first.")
+        if connection.outbound_streams >= _MAX_OUTBOUND_STREAMS:
+            raise StreamRefused(
+                f"{connection.outbound_streams} streams to {command.peer} are open (limit: {_MAX_OUTBOUND_STREAMS})",
+                remedy="Close streams that are no longer used.",
+            )
+        connection.outbound_streams += 1
+        try:
+            stream = await _negotiate(connection, command.protocol)
+            await self._join(stream, command.id, command.peer, command.protocol)
+        finally:
+            connection.outbound_streams -= 1
+
+    # --- streams -------------------------------------------------------------------------------------------------
+
+    def _guard_stream_handlers(self) -> None:
+        """Nothing that a peer does on a stream may raise into py-libp2p: it would end the host."""
+        handle = self._swarm.common_stream_handler
+
+        async def guarded(stream: INetStream) -> None:
+            connection = self._connections.add(stream.swarm_conn)  # type: ignore[attr-defined]
+            if connection is None or not self._may_open(connection):
+                await stream.reset()
+                return
+            connection.inbound_streams += 1
+            try:
+                await handle(stream)
+            except (*STREAM_ENDED, MultiselectError, trio.TooSlowError):
+                await stream.reset()
+            except Exception as error:  # noqa: BLE001 - the peer's fault: recorded, and the peer dropped
+                self._drop(connection, "stream", repr(error))
+            finally:
+                connection.inbound_streams -= 1
+
+        self._swarm.set_stream_handler(guarded)
+
+    def _may_open(self, connection: Connection) -> bool:
+        limit = self._settings.limits.max_streams_per_peer
+        if connection.inbound_streams < limit:
+            return True
+        connection.refused_streams += 1
+        refusal = Refusal("max_streams_per_peer", str(limit), str(connection.inbound_streams + 1))
+        self._complaints.refused(connection.wire.address, refusal, connection.peer)
+        if connection.refused_streams > _STREAM_FLOOD:
+            self._drop(connection, "stream_flood", f"{connection.refused_streams} streams over the limit of {limit}")
+        return False
+
+    async def _accept(self, stream: INetStream) -> None:
+        await self._join(stream, 0, str(stream.muxed_conn.peer_id), str(stream.get_protocol()))
+
+    async def _join(self, stream: INetStream, command_id: int, peer: str, protocol: str) -> None:
+        """Announce a stream and pump its bytes until it ends."""
+        stream_id = next(self._stream_ids)
+        self._control.send(wire.StreamOpened(command_id, stream_id, peer, protocol))
+        pump = self._pumps[stream_id] = Pump(stream, await connect_local(self._settings, stream_id))
+        try:
+            await pump.run()
+        finally:
+            del self._pumps[stream_id]
+
+    # --- connections ---------------------------------------------------------------------------------------------
+
+    def _greet(self, connection: Connection) -> None:
+        self._nursery.start_soon(self._identify, connection)
+
+    async def _identify(self, connection: Connection) -> None:
+        try:
+            await self._identifier.ask(connection, await _negotiate(connection, identify.IDENTIFY))
+        except ValueError as error:
+            self._drop(connection, "identify", str(error))
+        except (*STREAM_ENDED, StreamRefused, trio.TooSlowError):
+            return  # it does not speak it, or is gone: neither is a fault
+
+    def _forget(self, peer: str) -> None:
+        try:
+            self._host.get_peerstore().clear_peerdata(ID.from_base58(peer))
+        except PeerStoreError:
+            return
+
+    def _refuse_own_identity(self, connection: Connection) -> None:
+        refusal = Refusal("own_identity", "one node with an identity", connection.peer)
+        self._complaints.refused(connection.wire.address, refusal, connection.peer)
+
+    def _drop(self, connection: Connection, rule: str, detail: str) -> None:
+        self._complaints.misbehaved(connection.wire.address, rule, detail, connection.peer)
+        connection.wire.abort(f"misbehaved: {rule}")
+
+    async def _watch(self) -> None:
+        """A peer that is frozen, or a network that swallows packets, shows as silence: ask first, then give it up."""
+        silent_s = self._settings.limits.silent_s
+        last = trio.current_time()
+        while True:
+            await trio.sleep(_WATCH_EVERY_S)
+            now = trio.current_time()
+            paused, last = now - last > silent_s / 3, now
+            for connection in self._connections:
+                if paused:  # it was us who were not there
+                    connection.wire.heard_at = now
+                self._watch_one(connection, now - connection.wire.heard_at, silent_s)
+
+    def _watch_one(self, connection: Connection, silence_s: float, silent_s: float) -> None:
+        if connection.muxed.overflowed:
+            self._drop(connection, "receive_window", "sent more than its windows allow")
+        elif silence_s > silent_s:
+            connection.wire.abort(f"silent for {silence_s:.0f} s")
+        elif silence_s > silent_s / 3:
+            self._nursery.start_soon(connection.muxed.ask_for_life)
+
+    # --- reports -------------------------------------------------------------------------------------------------
+
+    def _report(self, fact: OverlayFact) -> None:
+        self._control.send(wire.happened(fact))
+
+    def _heard(self, topic: str, peer: str, data: bytes) -> None:
+        self._control.send(wire.Gossip(topic, peer, data))
+
+    def _gossip_misbehaved(self, peer: ID, rule: str, detail: str) -> None:
+        for connection in self._connections.all_of(str(peer)):
+            self._drop(connection, rule, detail)
+
+    def _gossip_paced(self, peer: ID, refusal: Refusal) -> None:
+        connection = self._connections.of(str(peer))
+        if connection is not None:
+            self._complaints.refused(connection.wire.address, refusal, connection.peer)
+
+
+async def _negotiate(connection: Connection, protocol: str) -> INetStream:
+    """A stream that speaks ``protocol``. Raises StreamRefused."""
+    try:
+        stream = await connection.swarm.new_stream()
+    except STREAM_ENDED as error:
+        raise StreamRefused(f"the connection to {connection.peer} is gone ({error})") from error
+    try:
+        await MultiselectClient().select_one_of([TProtocol(protocol)], MultiselectCommunicator(stream), _NEGOTIATION_S)
+    except (*STREAM_ENDED, MultiselectClientError, UnicodeDecodeError) as error:
+        await stream.reset()
+        raise StreamRefused(f"{connection.peer} does not speak {protocol} ({error})") from error
+    stream.set_protocol(TProtocol(protocol))
+    return stream

@@ -1,0 +1,54 @@
+"""What the node tells the overlay process before it starts: in a pipe, never in its arguments or environment."""
+
+import os
+
+import msgspec
+
+MAX_BYTES = 60_000  # a pipe holds 64 KiB without anybody reading it
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of us strangers may use."""
+
+    max_connections: int
+    max_inbound: int
+    max_streams_per_peer: int
+    handshake_s: float
+    inbound_per_address_per_s: float
+    inbound_burst: int = 50
+    max_handshakes: int = 128
+    max_handshakes_per_address: int = 32
+    silent_s: float = 15.0
+
+
+class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Identity, addresses and limits. ``token`` proves to the node that a local connection is ours."""
+
+    seed: bytes
+    token: str
+    socket: str
+    listen: tuple[str, ...]
+    agent: str
+    protocols: tuple[str, ...]
+    topics: tuple[str, ...]
+    limits: Limits
+
+
+def hand_over(settings: HostSettings, descriptor: int) -> None:
+    """Leave the settings in a new pipe whose reading end becomes ``descriptor``."""
+    payload = msgspec.json.encode(settings)
+    if len(payload) > MAX_BYTES:
+        raise ValueError(f"overlay settings of {len(payload)} bytes are over the limit of {MAX_BYTES}")
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, payload)
+        os.dup2(reading, descriptor, inheritable=False)
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+def take_over(descriptor: int) -> HostSettings:
+    """Read, in the overlay process, what `hand_over` left, and close the pipe."""
+    with os.fdopen(descriptor, "rb") as pipe:
+        return msgspec.json.decode(pipe.read(), type=HostSettings)

@@ -1,0 +1,114 @@
+"""The py-libp2p host, made of its public parts, with everything switched off that we do better or do not need."""
+
+from collections.abc import Sequence
+
+import trio
+from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.host.basic_host import BasicHost
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
+
+from mesh.p2p.host.muxer import SteadyMuxer, current_wire
+from mesh.p2p.host.settings import Limits
+from mesh.p2p.host.tcp import DoorTcp, Wire
+
+# Inbound slots are given back by DoorTcp, and true limits are `Admission`'s: py-libp2p's own must never be the first.
+_NO_LIMIT = 10**6
+_NEGOTIATION_S = 10.0
+
+
+class DoorSwarm(Swarm):
+    """A swarm that tells each `Wire` why its handshake failed."""
+
+    async def upgrade_inbound_raw_conn(self, raw_conn: IRawConnection, maddr: Multiaddr) -> IMuxedConn:
+        """See `Swarm.upgrade_inbound_raw_conn`."""
+        wire = _wire_of(raw_conn)
+        try:
+            return await super().upgrade_inbound_raw_conn(raw_conn, maddr)
+        except Exception as error:
+            wire.failure = error
+            raise
+
+    async def dial_peer(self, peer_id: ID) -> list[INetConn]:
+        """Nobody but the node dials: a service that wants a stream to a peer that is gone must not bring it back."""
+        raise SwarmException(f"not connected to {peer_id}")
+
+    async def secure_and_add(self, raw_conn: IRawConnection, peer: ID) -> None:
+        """Upgrade a connection that we dialled: is it ``peer``? Multiplex and register it. Raises SwarmException."""
+        _wire_of(raw_conn)
+        await self.upgrade_outbound_raw_conn(raw_conn, peer)
+
+
+class QuietHost(BasicHost):
+    """A host that leaves identify to `mesh.p2p.host.identify`."""
+
+    def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
+        """Nothing: py-libp2p would identify a peer once and never again, and tell nobody."""
+
+
+def make_host(seed: bytes, transport: DoorTcp, limits: Limits) -> tuple[QuietHost, DoorSwarm]:
+    """A host with the identity of ``seed`` that speaks TCP, Noise and Yamux."""
+    key_pair = create_new_key_pair(seed)
+    peer_id = ID.from_pubkey(key_pair.public_key)
+    peerstore = PeerStore()
+    peerstore.add_key_pair(peer_id, key_pair)
+    upgrader = TransportUpgrader(
+        secure_transports_by_protocol={NOISE: NoiseTransport(key_pair, create_noise_key_pair().private_key)},
+        muxer_transports_by_protocol={},
+    )
+    upgrader.muxer_multistream = SteadyMuxer()
+    swarm = DoorSwarm(
+        peer_id,
+        peerstore,
+        upgrader,
+        transports=[transport],
+        retry_config=RetryConfig(max_retries=0),
+        connection_config=ConnectionConfig(
+            max_connections=_NO_LIMIT,
+            high_watermark=_NO_LIMIT,
+            low_watermark=0,
+            min_connections=0,
+            max_connections_per_peer=_NO_LIMIT,
+            inbound_upgrade_timeout=limits.handshake_s,
+            outbound_upgrade_timeout=limits.handshake_s,
+            inbound_stream_protocol_negotiation_timeout=_NEGOTIATION_S,
+            outbound_stream_protocol_negotiation_timeout=_NEGOTIATION_S,
+        ),
+    )
+    return QuietHost(swarm, disable_identify_address_discovery=True), swarm
+
+
+async def read_up_to(stream: INetStream, limit: int, timeout_s: float) -> bytes:
+    """Everything that the peer sends on a stream until it closes. Raises ValueError over ``limit``, TooSlowError."""
+    received = bytearray()
+    with trio.fail_after(timeout_s):
+        while len(received) <= limit:
+            try:
+                chunk = await stream.read(64 * 1024)
+            except EOFError:
+                return bytes(received)
+            if not chunk:
+                return bytes(received)
+            received += chunk
+    raise ValueError(f"the peer sent more than {limit} bytes")
+
+
+def _wire_of(raw_conn: IRawConnection) -> Wire:
+    wire = raw_conn.stream  # type: ignore[attr-defined]
+    assert isinstance(wire, Wire)
+    current_wire.set(wire)
+    return wire
+
+
+def multiaddrs(addresses: Sequence[str]) -> list[Multiaddr]:
+    """Parsed addresses; raises ValueError for one that is not a multiaddr."""
+    return [Multiaddr(address) for address in addresses]

@@ -1,0 +1,147 @@
+"""What the node and its overlay process say to each other over the local control connection: JSON, one message a line.
+
+Commands go to the overlay process, notices come back, each in order. A command's ``id`` is echoed by the `Done`
+or `Failed` that answers it. libp2p streams do not travel here: each has a local connection of its own, whose first
+line is a `Hello`.
+"""
+
+import msgspec
+
+from mesh.p2p.overlay import Connected, Disconnected, Identified, Misbehaved, OverlayFact, Refused
+
+MAX_LINE_BYTES = 4 << 20
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """First line of every local connection. ``stream`` 0 is the control connection."""
+
+    token: str
+    stream: int
+
+
+class Dial(msgspec.Struct, frozen=True, tag=True):
+    """Connect to ``peer`` at one of ``addresses`` within ``timeout_s``."""
+
+    id: int
+    peer: str
+    addresses: tuple[str, ...]
+    timeout_s: float
+
+
+class Disconnect(msgspec.Struct, frozen=True, tag=True):
+    """Close every connection to ``peer``."""
+
+    id: int
+    peer: str
+    reason: str
+
+
+class OpenStream(msgspec.Struct, frozen=True, tag=True):
+    """Open a stream to ``peer``; its local connection is announced by `StreamOpened`."""
+
+    id: int
+    peer: str
+    protocol: str
+
+
+class Publish(msgspec.Struct, frozen=True, tag=True):
+    """Gossip ``data``."""
+
+    id: int
+    topic: str
+    data: bytes
+
+
+class AreYouThere(msgspec.Struct, frozen=True, tag=True):
+    """Answered by `Done` at once, while the overlay process is well."""
+
+    id: int
+
+
+class CloseStream(msgspec.Struct, frozen=True, tag=True):
+    """The node let go of a stream, both ways."""
+
+    stream: int
+
+
+Command = Dial | Disconnect | OpenStream | Publish | AreYouThere | CloseStream
+
+
+class Listening(msgspec.Struct, frozen=True, tag=True):
+    """The process serves at these multiaddrs (without ``/p2p/…``)."""
+
+    addresses: tuple[str, ...]
+
+
+class StartFailed(msgspec.Struct, frozen=True, tag=True):
+    """An address cannot be listened on; the process ends."""
+
+    what: str
+    remedy: str
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The command ``id`` succeeded."""
+
+    id: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The command ``id`` failed."""
+
+    id: int
+    what: str
+    remedy: str = ""
+
+
+class StreamOpened(msgspec.Struct, frozen=True, tag=True):
+    """A libp2p stream is open; its local connection says Hello with ``stream``. ``id`` 0: the peer opened it."""
+
+    id: int
+    stream: int
+    peer: str
+    protocol: str
+
+
+class Gossip(msgspec.Struct, frozen=True, tag=True):
+    """A message of a topic, its signature checked."""
+
+    topic: str
+    peer: str
+    data: bytes
+
+
+class Happened(msgspec.Struct, frozen=True, tag=True):
+    """An overlay fact: ``fact`` is the JSON of the class that ``kind`` names."""
+
+    kind: str
+    fact: msgspec.Raw
+
+
+Notice = Listening | StartFailed | Done | Failed | StreamOpened | Gossip | Happened
+
+_FACTS: dict[str, type[OverlayFact]] = {
+    fact.__name__: fact for fact in (Connected, Identified, Disconnected, Refused, Misbehaved)
+}
+_encode = msgspec.json.Encoder().encode
+_decode_facts = {kind: msgspec.json.Decoder(fact).decode for kind, fact in _FACTS.items()}
+decode_hello = msgspec.json.Decoder(Hello).decode
+decode_command = msgspec.json.Decoder(Command).decode
+decode_notice = msgspec.json.Decoder(Notice).decode
+
+
+def line(message: Hello | Command | Notice) -> bytes:
+    """A message as it travels."""
+    return _encode(message) + b"\n"
+
+
+def happened(fact: OverlayFact) -> Happened:
+    """A fact as a notice."""
+    return Happened(type(fact).__name__, msgspec.Raw(_encode(fact)))
+
+
+def fact_of(notice: Happened) -> OverlayFact:
+    """The inverse of `happened`; raises ValueError for a kind that is none."""
+    if notice.kind not in _decode_facts:
+        raise ValueError(f"{notice.kind!r} is not an overlay fact")
+    return _decode_facts[notice.kind](notice.fact)

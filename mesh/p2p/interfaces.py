@@ -1,0 +1,28 @@
+"""Multiaddrs as text: what can be dialled by others of what is listened on here."""
+
+from collections.abc import Iterable, Sequence
+
+_EVERY_INTERFACE = {"ip4": "0.0.0.0", "ip6": "::"}  # noqa: S104 - recognised here, not bound
+
+
+def dialable(listening: Iterable[str], interfaces: Sequence[str]) -> tuple[str, ...]:
+    """``listening`` with "every interface" spelt out as the ``interfaces`` (IP addresses) of this machine.
+
+    Loopback is named only where there is nothing else: another machine that dials it reaches itself.
+    """
+    found: list[str] = []
+    for address in listening:
+        _, kind, host, rest = address.split("/", 3)
+        hosts = _of_kind(kind, interfaces) if host == _EVERY_INTERFACE.get(kind) else [host]
+        found += [f"/{kind}/{one}/{rest}" for one in hosts]
+    return tuple(dict.fromkeys(found))
+
+
+def _of_kind(kind: str, interfaces: Sequence[str]) -> list[str]:
+    same = [ip for ip in interfaces if (":" in ip) == (kind == "ip6") and not ip.startswith("fe80:")]
+    return [ip for ip in same if not is_loopback(ip)] or same
+
+
+def is_loopback(ip: str) -> bool:
+    """Whether the address never leaves this machine."""
+    return ip.startswith("127.") or ip == "::1"

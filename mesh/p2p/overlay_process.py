@@ -1,0 +1,334 @@
+"""The overlay that runs py-libp2p in a supervised process of its own. See `mesh.p2p.host` for the other side."""
+
+import asyncio
+import functools
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import structlog
+
+from mesh.clock import Clock, SystemClock
+from mesh.config import OverlayConfig
+from mesh.errors import ListenError, MeshError
+from mesh.identity import Identity
+from mesh.p2p.host import wire
+from mesh.p2p.host.settings import HostSettings, Limits, hand_over
+from mesh.p2p.host_link import HostLink, LocalConnection
+from mesh.p2p.interfaces import dialable
+from mesh.p2p.overlay import (
+    Connected,
+    DialFailed,
+    Disconnected,
+    OverlayDown,
+    OverlayFact,
+    OverlayHandler,
+    Restarted,
+    Stream,
+    StreamRefused,
+)
+from mesh.processes import SupervisedProcess, wait_for_exit
+
+_START_S = 60.0
+_COMMAND_GRACE_S = 2.0
+_CHECK_EVERY_S = 5.0
+_CHECK_TIMEOUT_S = 15.0
+_MAX_GOSSIP_BYTES = 128 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class ProcessOverlay:
+    """See `mesh.p2p.overlay.Overlay`. Start it from the main thread; one per node."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        config: OverlayConfig,
+        run_dir: Path,
+        log_path: Path,
+        *,
+        agent: str,
+        clock: Clock | None = None,
+    ) -> None:
+        self._identity = identity
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._agent = agent
+        self._protocols: tuple[str, ...] = ()
+        self._topics: tuple[str, ...] = ()
+        self._handler: OverlayHandler | None = None
+        self._link = HostLink(run_dir, on_notice=self._noticed, on_stream=self._joined, on_lost=self._link_lost)
+        self._settings_pipe = os.open(os.devnull, os.O_RDONLY)
+        self._process = SupervisedProcess(
+            "overlay",
+            self._command,
+            log_path=log_path,
+            ready=self._ready,
+            on_restart=self._restarted,
+            on_exit=self._lose,
+            pass_fds=(self._settings_pipe,),
+            clock=self._clock,
+        )
+        self._ids = itertools.count(1)
+        self._pending: dict[int, asyncio.Future[wire.Notice | Stream]] = {}
+        self._connected: dict[str, Connected] = {}
+        self._streams: dict[str, set[int]] = {}
+        self._listening: asyncio.Future[wire.Listening] | None = None
+        self._bound: tuple[str, ...] = ()
+        self._held: list[Callable[[], None]] | None = []
+        self._watchdog: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The overlay process, or None while there is none."""
+        return self._process.pid
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """See `Overlay.addresses`."""
+        return tuple(f"{address}/p2p/{self._identity.peer_id}" for address in dialable(self._bound, interface_ips()))
+
+    async def start(self, handler: OverlayHandler, *, protocols: Sequence[str], topics: Sequence[str]) -> None:
+        """See `Overlay.start`."""
+        self._handler = handler
+        self._protocols, self._topics = tuple(protocols), tuple(topics)
+        await self._link.open()
+        try:
+            await self._process.start()
+        except BaseException:
+            await self._link.close()
+            self._handler = None
+            raise
+        self._release()
+        self._watchdog = asyncio.create_task(self._watch(), name="overlay watchdog")
+        for task in (self._watchdog, self._process.keeper):
+            if task is not None:
+                task.add_done_callback(_log_failure)
+
+    async def stop(self) -> None:
+        """See `Overlay.stop`."""
+        if self._handler is None:
+            return
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            await asyncio.gather(self._watchdog, return_exceptions=True)
+        self._lose("stopped")
+        await self._process.stop()
+        await self._link.close()
+        self._handler = None
+        os.close(self._settings_pipe)
+
+    async def dial(self, peer: str, addresses: Sequence[str], timeout: float) -> None:
+        """See `Overlay.dial`."""
+        if peer in self._connected:
+            return
+        command = wire.Dial(next(self._ids), peer, tuple(addresses), timeout)
+        await self._ask(command, timeout + _COMMAND_GRACE_S, DialFailed)
+
+    async def disconnect(self, peer: str, reason: str) -> None:
+        """See `Overlay.disconnect`."""
+        if peer in self._connected:
+            await self._ask(wire.Disconnect(next(self._ids), peer, reason), _CHECK_TIMEOUT_S, OverlayDown)
+
+    async def open_stream(self, peer: str, protocol: str, timeout: float) -> Stream:
+        """See `Overlay.open_stream`."""
+        stream = await self._ask(wire.OpenStream(next(self._ids), peer, protocol), timeout, StreamRefused)
+        assert isinstance(stream, Stream)
+        return stream
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """See `Overlay.publish`."""
+        if len(data) > _MAX_GOSSIP_BYTES:
+            raise MeshError(
+                f"a gossip message of {len(data)} bytes is over the limit of {_MAX_GOSSIP_BYTES}",
+                remedy="Gossip a reference, and let those who want it ask for it over a stream.",
+            )
+        await self._ask(wire.Publish(next(self._ids), topic, data), _CHECK_TIMEOUT_S, OverlayDown)
+
+    # --- commands ------------------------------------------------------------------------------------------------
+
+    async def _ask(
+        self,
+        command: wire.Dial | wire.Disconnect | wire.OpenStream | wire.Publish | wire.AreYouThere,
+        timeout_s: float,
+        failure: type[MeshError],
+    ) -> wire.Notice | Stream:
+        """Send a command and wait for its answer. The wait ends in time; what it started is never cancelled."""
+        answer: asyncio.Future[wire.Notice | Stream] = asyncio.get_running_loop().create_future()
+        self._pending[command.id] = answer
+        try:
+            if not self._link.send(command):
+                raise OverlayDown("the overlay is being restarted", remedy="Try again in a moment.")
+            async with asyncio.timeout(timeout_s):
+                reply = await answer
+        except TimeoutError:
+            what = f"the overlay did not finish {type(command).__name__} within {timeout_s:g} s"
+            raise failure(what, remedy="Try again, or another peer.") from None
+        finally:
+            del self._pending[command.id]
+        if isinstance(reply, wire.Failed):
+            raise failure(reply.what, remedy=reply.remedy)
+        return reply
+
+    def _settle(self, command_id: int, answer: wire.Notice | Stream) -> bool:
+        pending = self._pending.get(command_id)
+        if pending is None or pending.done():
+            return False
+        pending.set_result(answer)
+        return True
+
+    # --- notices -------------------------------------------------------------------------------------------------
+
+    def _noticed(self, notice: wire.Notice) -> None:
+        match notice:
+            case wire.Listening() if self._listening is not None and not self._listening.done():
+                self._listening.set_result(notice)
+            case wire.StartFailed() if self._listening is not None and not self._listening.done():
+                self._listening.set_exception(ListenError(notice.what, remedy=notice.remedy))
+            case wire.Done() | wire.Failed():
+                self._settle(notice.id, notice)
+            case wire.Happened():
+                self._happened(wire.fact_of(notice))
+            case wire.Gossip():
+                self._tell(lambda handler: handler.on_gossip(notice.topic, notice.peer, notice.data))
+
+    def _happened(self, fact: OverlayFact) -> None:
+        if isinstance(fact, Connected):
+            self._connected[fact.peer] = fact
+        elif isinstance(fact, Disconnected):
+            self._connected.pop(fact.peer, None)
+            for stream in self._streams.pop(fact.peer, set()):
+                self._link.forget_stream(stream)
+        self._tell(lambda handler: handler.on_fact(fact))
+
+    def _joined(self, opened: wire.StreamOpened, local: LocalConnection) -> None:
+        stream = Stream(opened.peer, opened.protocol, local.reader, local.writer)
+        self._streams.setdefault(opened.peer, set()).add(opened.stream)
+        local.on_lost = lambda: self._streams.get(opened.peer, set()).discard(opened.stream)
+        if opened.id == 0:
+            self._tell(lambda handler: handler.on_stream(stream))
+        elif not self._settle(opened.id, stream):
+            local.abort()  # whoever asked for it has stopped waiting
+
+    def _tell(self, deliver: Callable[[OverlayHandler], None]) -> None:
+        """Call the handler; while a restart is not reported yet, what follows it waits."""
+
+        def call() -> None:
+            if self._handler is None:
+                return
+            try:
+                deliver(self._handler)
+            except Exception:
+                log.exception("the node failed to take in what the overlay reported")
+
+        if self._held is None:
+            call()
+        else:
+            self._held.append(call)
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        for call in held or ():
+            call()
+
+    # --- the process ---------------------------------------------------------------------------------------------
+
+    def _command(self) -> list[str]:
+        config = self._config
+        limits = Limits(
+            max_connections=config.max_connections,
+            max_inbound=config.max_inbound,
+            max_streams_per_peer=config.max_streams_per_peer,
+            handshake_s=config.handshake_timeout_s,
+            inbound_per_address_per_s=config.inbound_per_address_per_s,
+        )
+        settings = HostSettings(
+            seed=self._identity.seed,
+            token=self._link.new_token(),
+            socket=str(self._link.path),
+            listen=self._bound or tuple(config.listen),
+            agent=self._agent,
+            protocols=self._protocols,
+            topics=self._topics,
+            limits=limits,
+        )
+        hand_over(settings, self._settings_pipe)
+        self._listening = asyncio.get_running_loop().create_future()
+        return [sys.executable, "-m", "mesh.p2p.host", str(self._settings_pipe)]
+
+    async def _ready(self, process: "subprocess.Popen[bytes]") -> None:
+        assert self._listening is not None
+        listening, exited = self._listening, asyncio.ensure_future(wait_for_exit(process))
+        either: set[asyncio.Future[Any]] = {listening, exited}
+        try:
+            await asyncio.wait(either, timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
+            if listening.done():
+                self._bound = listening.result().addresses
+                return
+            state = f"exited with status {exited.result()}" if exited.done() else f"was not ready after {_START_S:g} s"
+            raise MeshError(f"the overlay process {state}", remedy="Its log, logs/overlay.log, says why.")
+        finally:
+            exited.cancel()
+            await asyncio.gather(exited, return_exceptions=True)
+
+    def _restarted(self, reason: str, restarts: int, down_ms: float) -> None:
+        fact = Restarted(reason, restarts, down_ms)
+        held, self._held = self._held or [], None
+        self._tell(lambda handler: handler.on_fact(fact))
+        self._held = held
+        self._release()
+
+    def _link_lost(self) -> None:
+        """The process is dead or dying; whichever we see first, its end or the end of the link."""
+        self._lose("the overlay process ended")
+        self._process.kill()
+
+    def _lose(self, reason: str) -> None:
+        for pending in self._pending.values():
+            if not pending.done():
+                pending.set_exception(OverlayDown(f"the overlay is down: {reason}", remedy="Try again in a moment."))
+        self._link.drop()
+        self._streams.clear()
+        connected, self._connected = self._connected, {}
+        for connection in connected.values():
+            fact = Disconnected(connection.peer, connection.connection, reason)
+            self._tell(functools.partial(_report, fact))
+        if self._held is None:
+            self._held = []
+
+    async def _watch(self) -> None:
+        """An overlay process that does not answer is as good as dead: it is killed, and so started again."""
+        while True:
+            await self._clock.sleep(_CHECK_EVERY_S)
+            try:
+                await self._ask(wire.AreYouThere(next(self._ids)), _CHECK_TIMEOUT_S, MeshError)
+            except OverlayDown:
+                continue
+            except MeshError:
+                log.warning("the overlay process does not answer", pid=self.pid)
+                self._process.kill()
+
+
+def _report(fact: OverlayFact, handler: OverlayHandler) -> None:
+    handler.on_fact(fact)
+
+
+def interface_ips() -> list[str]:
+    """The IP addresses of this machine, as they are now."""
+    return [
+        address.address.partition("%")[0]
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family.name in ("AF_INET", "AF_INET6")
+    ]
+
+
+def _log_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("the overlay's supervision failed", task=task.get_name(), exc_info=error)
