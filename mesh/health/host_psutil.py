@@ -5,6 +5,7 @@ the filesystem of the node's home; open files are this process's against its sof
 is what the node itself costs, summed over its process tree (pages shared within it count more than once).
 """
 
+import asyncio
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +30,11 @@ class PsutilHost:
         self._cpu = _cpu_times()
         self._failed: set[str] = set()
 
-    def read(self) -> HostSample:
+    async def read(self) -> HostSample:
         """See `Host.read`. A figure that the system does not give is -1, and logged once."""
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> HostSample:
         return HostSample(
             cpu_percent=self._try("cpu", self._cpu_percent, UNKNOWN),
             memory_percent=self._try("memory", lambda: float(psutil.virtual_memory().percent), UNKNOWN),

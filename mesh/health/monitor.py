@@ -75,6 +75,7 @@ class HealthMonitor:
         if not self._listening:
             self._journal.listen(self._hear)
             self._listening = True
+        self._announcer.resume()
         self._sampled_at = self._clock.monotonic()
         self._changed.set()
         self.task = asyncio.create_task(self._run(), name="health monitor")
@@ -129,7 +130,7 @@ class HealthMonitor:
         await self._clock.sleep(COALESCE_S)
 
     async def _sample(self) -> None:
-        host = await asyncio.to_thread(self._host.read)
+        host = await self._host.read()
         now, moment = self._clock.now(), self._clock.monotonic()
         self._emit(node_sampled(host, self._load(), self._lag.take_ms(), self._journal.backlog))
         for link in self._links():

@@ -43,8 +43,12 @@ class Announcer:
     def __init__(self, state: HealthState, notifiers: Sequence[Notifier]) -> None:
         self._state = state
         self._notifiers = tuple(notifiers)
-        self._raised: dict[str, str] = {name: alert.severity for name, alert in state.open_alerts().items()}
+        self._raised: dict[str, str] = {}
         self._waiting: asyncio.Queue[Notice] = asyncio.Queue(MAX_WAITING)
+
+    def resume(self) -> None:
+        """Know the alerts that are open from before, so that their end is told too."""
+        self._raised = {name: alert.severity for name, alert in self._state.open_alerts().items()}
 
     def hear(self, event: Event) -> None:
         """A listener of the journal. Alerts that end before they are raised are nobody's concern."""

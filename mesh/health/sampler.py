@@ -24,9 +24,9 @@ class HostSample:
 
 
 class Host(Protocol):
-    """Reads the machine's figures. May block: it is called outside the event loop."""
+    """Reads the machine's figures."""
 
-    def read(self) -> HostSample:
+    async def read(self) -> HostSample:
         """The figures now; the processor's are since the last call."""
         ...
 

@@ -52,7 +52,8 @@ def factor(curve: Curve, value: float) -> float:
         return left[1]
     for right in curve[1:]:
         if value <= right[0]:
-            return left[1] + (right[1] - left[1]) * (value - left[0]) / (right[0] - left[0])
+            part = left[1] + (right[1] - left[1]) * (value - left[0]) / (right[0] - left[0])
+            return min(max(part, min(left[1], right[1])), max(left[1], right[1]))
         left = right
     return left[1]
 

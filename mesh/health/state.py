@@ -25,8 +25,9 @@ class HealthState(Watched):
             fold(self, event, event.fact)
 
     def snapshot(self) -> bytes:
-        """The whole state as JSON; equal states give equal bytes."""
-        return msgspec.json.encode(self, order="deterministic")
+        """The whole state as JSON; equal states give equal bytes, also where one holds 5 and the other 5.0."""
+        read_back = msgspec.json.decode(msgspec.json.encode(self), type=HealthState)
+        return msgspec.json.encode(read_back, order="deterministic")
 
     @classmethod
     def restore(cls, snapshot: bytes) -> "HealthState":
