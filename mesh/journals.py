@@ -23,7 +23,7 @@ async def journal_address(home: Home, config: Config) -> AsyncIterator[BrokerAdd
     if not home.key_file.exists():
         raise NodeUnreachable(f"there is no node in {home.root}", remedy="Run `mesh init`, or name it with --home.")
     if config.broker.url:
-        external = ExternalBroker(home, config.broker)
+        external = ExternalBroker(config.broker, home)
         await external.start()
         try:
             yield external.address("operator")

@@ -20,7 +20,8 @@ from mesh.errors import JournalError, MeshError
 from mesh.events.broker import Broker
 from mesh.events.broker_embedded import EmbeddedBroker
 from mesh.events.broker_external import ExternalBroker
-from mesh.events.journal import Journal
+from mesh.events.envelope import Fact
+from mesh.events.journal import Emission, Journal
 from mesh.events.sealer import Sealer
 from mesh.events.store_nats import NatsEventStore
 from mesh.events.vocabulary.node import NodeStarted, NodeStopped, ProcessRestarted
@@ -87,7 +88,7 @@ class Node:
         """Return when a part has failed without which the node must not go on."""
         done, _ = await asyncio.wait(self._vital, return_when=asyncio.FIRST_COMPLETED)
         part = done.pop()
-        error = None if part.cancelled() else part.exception()
+        error = None if part.cancelled() else part.exception() or part.result()
         if isinstance(error, MeshError):
             return error
         return MeshError(f"a part of the node ended: {error!r}", remedy="This is a defect; the log says more.")
@@ -96,7 +97,7 @@ class Node:
 
     async def _start_broker(self) -> Broker:
         if self._config.broker.url:
-            broker: Broker = ExternalBroker(self._home, self._config.broker)
+            broker: Broker = ExternalBroker(self._config.broker, self._home)
         else:
             embedded = EmbeddedBroker(
                 self._home, self._config.broker, on_restart=self._restarted("broker"), clock=self._clock
@@ -125,7 +126,7 @@ class Node:
         self.journal = Journal(peer_id, store, self._clock, folds=folds)
         self._stack.push_async_callback(self.journal.close)
         resumed_from = await self.journal.open()
-        self._vital.append(store.failed)
+        self._watch(store.failure())
         self.sealer = Sealer(self.journal, self.identity, self._home, clock=self._clock)
         clean, epoch = self.history.clean, self.history.epoch + 1
         self._emit(
@@ -176,11 +177,10 @@ class Node:
         )
         serve_experts(self.peers, self.experts)
         self.offers = OfferBoard(
+            self.peers,
+            self.experts,
             self.journal,
             self.routing_state,
-            self.experts,
-            self.peers,
-            peer_id=peer_id,
             interval_s=config.overlay.offer_interval_s,
             clock=self._clock,
         )
@@ -199,7 +199,8 @@ class Node:
         self._stack.push_async_callback(self.experts.stop)
         await self.peers.start()
         self._stack.push_async_callback(self.peers.stop)
-        self._run(self.offers.run(), "offers")
+        await self.offers.start()
+        self._stack.push_async_callback(self.offers.stop)
         self._stack.push_async_callback(self.requests.close)
         await self._start_discovery()
 
@@ -255,25 +256,18 @@ class Node:
         api = ApiServer(self.broker.address("node"), commands)
         await api.start()
         self._stack.push_async_callback(api.stop)
-        for task in (self.experts.keeper, self.health.task):
+        for task in (self.experts.keeper, self.offers.keeper, self.health.task):
             if task is not None:
                 self._vital.append(task)
 
-    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run ``work`` until the node stops; the node must not go on when it ends before that."""
-        task = asyncio.create_task(work, name=name)
+    def _watch(self, failure: Coroutine[Any, Any, MeshError]) -> None:
+        task = asyncio.create_task(failure, name="watch the journal")
         self._vital.append(task)
-
-        async def end() -> None:
-            self._vital.remove(task)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-        self._stack.push_async_callback(end)
+        self._stack.callback(task.cancel)
 
     # -- what the parts ask of each other ------------------------------------------------------------------------
 
-    def _emit(self, fact: NodeStarted | NodeStopped | ProcessRestarted):  # noqa: ANN202 - an Emission
+    def _emit(self, fact: Fact) -> Emission:
         return self.journal.emit(fact, subject=self.identity.peer_id)
 
     def _restarted(self, process: str) -> Callable[[str, int, float], None]:
@@ -306,7 +300,7 @@ class Node:
 
 async def run_node(home: Home, config: Config, *, ready_fd: int | None = None) -> None:
     """Run a node until SIGINT or SIGTERM. Raises MeshError when it cannot start or must not go on."""
-    stopping: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    stopping: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     _on_signals(lambda name: None if stopping.done() else stopping.set_result(f"received {name}"))
     node = Node(home, config)
     await _unless(stopping, node.start())
@@ -316,7 +310,8 @@ async def run_node(home: Home, config: Config, *, ready_fd: int | None = None) -
         os.write(ready_fd, b"ready\n")
         os.close(ready_fd)
     failure = asyncio.create_task(node.failed(), name="watch the vital parts")
-    await asyncio.wait([stopping, failure], return_when=asyncio.FIRST_COMPLETED)
+    watched: list[asyncio.Future[Any]] = [stopping, failure]
+    await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
     error = failure.result() if failure.done() else None
     failure.cancel()
     await node.stop(stopping.result() if stopping.done() else str(error))
@@ -330,10 +325,11 @@ def _on_signals(stop: Callable[[str], None]) -> None:
         loop.add_signal_handler(number, stop, number.name)
 
 
-async def _unless(stopping: asyncio.Future[str], work: Coroutine[Any, Any, None]) -> None:
+async def _unless(stopping: asyncio.Future[Any], work: Coroutine[Any, Any, None]) -> None:
     """Do the work, or give it up when the node is told to stop before it is done."""
     task = asyncio.create_task(work, name="start the node")
-    await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+    both: list[asyncio.Future[Any]] = [task, stopping]
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     if not task.done():
         task.cancel()
         await asyncio.wait([task])

@@ -22,7 +22,7 @@ from mesh.home import Home
 from mesh.ids import new_id
 
 T = TypeVar("T")
-CONNECT_TIMEOUT_S = 3.0
+CONNECT_TIMEOUT_S = 3
 REPLY_TIMEOUT_S = 10.0
 # How long past the request's own deadline the node's word is waited for.
 GRACE_S = 10.0
@@ -74,7 +74,7 @@ class Mesh:
             )
         except (TimeoutError, OSError, nats.errors.Error) as error:
             raise NodeUnreachable(
-                f"no node answers at {self._credentials.url} ({error or type(error).__name__})",
+                f"no node answers at {self._credentials.url} ({str(error) or type(error).__name__})",
                 remedy="Is it running? Start it with `mesh up`.",
             ) from error
         return self

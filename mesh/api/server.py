@@ -1,13 +1,13 @@
 """``mesh.api.*`` as NATS services, so that any NATS client can ask, and ``$SRV.PING/INFO/STATS`` work."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-import nats
 import structlog
 from nats.aio.client import Client
+from nats.micro import add_service
 from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service, ServiceConfig
 from pydantic import BaseModel, ValidationError
@@ -31,6 +31,8 @@ from mesh.experts.calls import Emit
 from mesh.experts.queries import Outcome
 
 log = structlog.get_logger(__name__)
+RECONNECT_S = 1
+Handler = Callable[[Request], Coroutine[Any, Any, None]]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -65,15 +67,15 @@ class ApiServer:
         await self._client.connect(
             self._credentials.url,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.1,
+            reconnect_time_wait=RECONNECT_S,
             error_cb=_log_error,
             **self._credentials.options(),
         )
-        self._service = await nats.micro.add_service(
+        self._service = await add_service(
             self._client,
             ServiceConfig(name=SERVICE, version=SERVICE_VERSION, description="A node of a mesh of experts"),
         )
-        endpoints: dict[str, tuple[str, Callable[[Request], Awaitable[None]]]] = {
+        endpoints: dict[str, tuple[str, Handler]] = {
             "ask": (ASK, self._ask),
             "cancel": (CANCEL, self._cancel),
             "status": (STATUS, self._status),
@@ -130,7 +132,7 @@ async def _reply(request: Request, answer: dict[str, str]) -> None:
         await request.respond(msgspec.json.encode(answer))
 
 
-def _guarded(handler: Callable[[Request], Awaitable[None]]) -> Callable[[Request], Awaitable[None]]:
+def _guarded(handler: Handler) -> Handler:
     """Errors become replies; ours are logged, the caller's are not."""
 
     async def call(request: Request) -> None:

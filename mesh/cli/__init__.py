@@ -11,7 +11,7 @@ app = App(
 )
 
 events = App(name="events", help="The journal: follow it live, or look at one event.")
-alerts = App(name="alerts", help="Alerts: list them, acknowledge one.")
+alerts = App(name="alerts", help="Alerts: those that are open, and acknowledging one.")
 audit = App(name="audit", help="Is the history whole?")
 creds = App(name="creds", help="Credentials for tools of your own.")
 
@@ -28,7 +28,7 @@ app.command(events)
 events.command("mesh.cli.events:tail", name="tail")
 events.command("mesh.cli.events:show", name="show")
 app.command(alerts)
-alerts.default("mesh.cli.alerts:list_alerts")
+alerts.command("mesh.cli.alerts:list_alerts", name="list")
 alerts.command("mesh.cli.alerts:ack", name="ack")
 app.command("mesh.cli.sql:sql", name="sql")
 app.command("mesh.cli.projections:rebuild", name="rebuild")

@@ -13,7 +13,7 @@ from mesh.errors import JournalBroken
 def verify(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - frozen
     """Check the whole chain and every seal; name the first event that does not fit."""
     from mesh.events.audit import Report
-    from mesh.events.auditing import audit_journal
+    from mesh.events.audit_journal import audit_journal
     from mesh.identity import load_key_file
     from mesh.journals import journal_reader
 
@@ -25,7 +25,7 @@ def verify(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - fro
     report = asyncio.run(audit())
     if options.json:
         print_json(msgspec.to_builtins(report))
-        sys.exit(0 if report.whole else JournalBroken.exit_code)
+        sys.exit(0 if report.ok else JournalBroken.exit_code)
     print(report)
-    if not report.whole:
+    if not report.ok:
         sys.exit(JournalBroken.exit_code)

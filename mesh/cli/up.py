@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -24,7 +25,8 @@ def up(
         runner.run(run_node(home, config, ready_fd=ready_fd))
 
 
-def _loop_factory():  # noqa: ANN202 - uvloop's type where there is uvloop
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop, where there is uvloop."""
     if sys.platform == "win32":
         return None
     import uvloop

@@ -65,31 +65,30 @@ def _print_decision(out: Console, decision: "DecisionExplained") -> None:
         soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("", "peer", "expert", "score", "why", "latency ms", "in flight", "queued", "success"):
+    for name in ("", "peer", "expert", "score", "why", "latency ms", "in flight", "load", "success", "health"):
         table.add_column(name)
     for option in decision.options:
-        features = msgspec.to_builtins(option.candidate)
+        features = option.candidate.features
         table.add_row(
             "→" if option.chosen else str(option.place + 1),
             short_peer(option.candidate.target.peer),
             option.candidate.target.expert,
             f"{option.score:.4g}",
             option.note,
-            *(_feature(features, name) for name in ("latency_ms", "in_flight", "queued", "success")),
+            f"{features.latency_ms:,.1f}" + ("" if features.measured else " (guess)"),
+            f"{features.in_flight} + {features.others}",
+            f"{features.load:.0%}",
+            f"{features.success:.3f}",
+            features.status or "–",
         )
     out.print(table)
     for exclusion in decision.excluded:
-        target = f"{short_peer(exclusion.target.peer)}/{exclusion.target.expert}"
-        out.print(f"excluded    {target}: {exclusion.reason}", markup=False)
+        target = f"{short_peer(exclusion.peer)}/{exclusion.expert}"
+        out.print(f"excluded    {target}: {exclusion.reason}, {exclusion.detail}", markup=False)
     if decision.other_domains:
         out.print(f"excluded    {decision.other_domains} more that do not serve the domain", markup=False)
     verdict = "green" if decision.recomputed == "identical" else "bold red"
     out.print(f"recomputed: [{verdict}]{decision.recomputed}[/]\n")
-
-
-def _feature(features: dict[str, object], name: str) -> str:
-    value = features.get(name)
-    return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _print_votes(out: Console, explanation: "Explanation") -> None:
