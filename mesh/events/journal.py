@@ -4,10 +4,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from mesh.clock import Clock, rfc3339
+from mesh.errors import JournalError
 from mesh.events import chain
 from mesh.events.codec import decode, encode
 from mesh.events.envelope import Event, Fact
-from mesh.events.store import EventStore
+from mesh.events.store import EventStore, Head
 from mesh.ids import new_id
 
 Fold = Callable[[Event], None]
@@ -128,6 +129,15 @@ class Journal:
     async def stored(self, position: int | None = None) -> None:
         """Return once everything up to ``position`` (default: all emitted so far) is acknowledged."""
         await self._store.wait_stored(self._position if position is None else position)
+
+    @property
+    def head(self) -> Head:
+        """The last position and its chain link, stored or still on its way."""
+        return Head(self._position, self._prev)
+
+    async def failure(self) -> JournalError:
+        """Return the error once the store has failed for good; until then wait. The node stops on it."""
+        return await self._store.failure()
 
     async def close(self) -> None:
         """Flush and close the store."""

@@ -7,6 +7,7 @@ Adapters: `mesh.events.store_nats` (JetStream) and `mesh.events.store_memory` (f
 from collections.abc import AsyncIterator
 from typing import NamedTuple, Protocol
 
+from mesh.errors import JournalError
 from mesh.events.envelope import Record
 
 
@@ -25,6 +26,17 @@ class EventReader(Protocol):
 
         Raises JournalBroken when a position in between is missing.
         """
+        ...
+
+    def follow(self, first: int = 1) -> AsyncIterator[list[Record]]:
+        """Yield batches of records from ``first`` on, then new ones as soon as they are stored; never ends.
+
+        Raises JournalBroken when a position is missing, or ``first`` lies beyond the next one.
+        """
+        ...
+
+    def scan(self, first: int = 1) -> AsyncIterator[list[Record]]:
+        """As `read` from ``first``, but what is missing is left out instead of being an error: for the audit."""
         ...
 
 
@@ -51,6 +63,10 @@ class EventStore(EventReader, Protocol):
 
     async def wait_stored(self, position: int) -> None:
         """Return once every record up to ``position`` is acknowledged. Raises JournalError if that fails."""
+        ...
+
+    async def failure(self) -> JournalError:
+        """Return the error once the store has failed for good; until then wait. Who owns the store watches it."""
         ...
 
     async def close(self) -> None:

@@ -20,7 +20,8 @@ class MemoryEventStore:
         self._queued: list[Record] = []
         self._changed = asyncio.Condition()
         self._flusher: asyncio.Task[None] | None = None
-        self._closed = False
+        self._error: JournalError | None = None
+        self._failed = asyncio.Event()
 
     async def open(self) -> Head:
         """See `EventStore.open`."""
@@ -36,8 +37,8 @@ class MemoryEventStore:
 
     def append(self, record: Record) -> None:
         """See `EventStore.append`."""
-        if self._closed:
-            raise JournalError("the journal is closed")
+        if self._error is not None:
+            raise self._error.with_traceback(None)
         expected = self.stored_position + len(self._queued) + 1
         if record.position != expected:
             raise JournalFenced(f"position {record.position} was given out, the store expects {expected}")
@@ -64,7 +65,20 @@ class MemoryEventStore:
     async def wait_stored(self, position: int) -> None:
         """See `EventStore.wait_stored`."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self.stored_position >= position)
+            await self._changed.wait_for(lambda: self.stored_position >= position or self._error is not None)
+        if self.stored_position < position and self._error is not None:
+            raise self._error
+
+    async def failure(self) -> JournalError:
+        """See `EventStore.failure`."""
+        await self._failed.wait()
+        assert self._error is not None
+        return self._error
+
+    def fail(self, error: JournalError) -> None:
+        """Behave as a store that fails for good does."""
+        self._error = error
+        self._failed.set()
 
     async def read(self, first: int = 1, last: int | None = None) -> AsyncIterator[list[Record]]:
         """See `EventReader.read`."""
@@ -72,8 +86,27 @@ class MemoryEventStore:
         for start in range(first - 1, stop, BATCH):
             yield self.records[start : min(start + BATCH, stop)]
 
+    async def follow(self, first: int = 1) -> AsyncIterator[list[Record]]:
+        """See `EventReader.follow`."""
+        position = max(first, 1)
+        if position > self.stored_position + 1:
+            raise JournalBroken(
+                f"the journal ends at position {self.stored_position}, but had been read up to {position - 1}",
+                position=self.stored_position + 1,
+            )
+        while True:
+            await self.wait_stored(position)
+            batch = self.records[position - 1 : position - 1 + BATCH]
+            position += len(batch)
+            yield batch
+
+    async def scan(self, first: int = 1) -> AsyncIterator[list[Record]]:
+        """See `EventReader.scan`."""
+        async for batch in self.read(first):
+            yield batch
+
     async def close(self) -> None:
         """See `EventStore.close`."""
-        self._closed = True
+        self._error = self._error or JournalError("the journal is closed")
         if self._flusher is not None:
             await self._flusher

@@ -1,0 +1,72 @@
+"""An existing NATS server or cluster, by URL."""
+
+import json
+from pathlib import Path
+
+from mesh.config import BrokerConfig
+from mesh.errors import ConfigError
+from mesh.events.broker import BrokerAddress, Role
+from mesh.events.broker_probe import probe
+from mesh.events.readers import credentials_file
+from mesh.home import Home
+
+OUR_ROLES: tuple[Role, ...] = ("node", "operator")
+
+
+class ExternalBroker:
+    """Whatever listens at ``config.url``; it is neither started nor stopped here. See `mesh.events.broker.Broker`.
+
+    The node and its operator connect with the same credentials, kept in ``home`` for the node's other processes;
+    accounts for readers are in the hands of whoever runs that server.
+    """
+
+    def __init__(self, config: BrokerConfig, home: Home | None = None) -> None:
+        self._address = external_address(config)
+        self._home = home
+
+    @property
+    def url(self) -> str:
+        """See `Broker.url`."""
+        return self._address.url
+
+    def address(self, role: Role) -> BrokerAddress:
+        """See `Broker.address`."""
+        del role
+        return self._address
+
+    async def start(self) -> None:
+        """See `Broker.start`."""
+        await self.health()
+        if self._home is not None:
+            self._home.create()
+            credentials_file(self._home, "reader").unlink(missing_ok=True)
+            for role in OUR_ROLES:
+                self._address.save(credentials_file(self._home, role))
+
+    async def stop(self) -> None:
+        """See `Broker.stop`."""
+
+    async def health(self) -> None:
+        """See `Broker.health`."""
+        await probe(self._address)
+
+
+def external_address(config: BrokerConfig) -> BrokerAddress:
+    """``config.url`` with its credentials file: a ``.creds`` or nkey seed file, or user and password as JSON.
+
+    Raises ConfigError when the file cannot be read.
+    """
+    if not config.credentials:
+        return BrokerAddress(config.url)
+    path = Path(config.credentials).expanduser()
+    try:
+        text = path.read_text()
+        if not text.lstrip().startswith("{"):
+            return BrokerAddress(config.url, credentials=text)
+        fields = json.loads(text)
+        return BrokerAddress(config.url, str(fields["user"]), str(fields["password"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"broker.credentials = {config.credentials!r} cannot be used: {error!r}",
+            remedy="Name a .creds file, an nkey seed file, or a JSON file with user and password.",
+        ) from error

@@ -1,0 +1,111 @@
+"""How records are put on the wire, for each durability. Pure.
+
+``process``: one message after the other, up to a window ahead of what is acknowledged. ``power``, where the server
+syncs every write to disk: atomic batches, so that one sync covers up to a thousand events; while one batch is
+being committed the next one gathers.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from mesh.events.envelope import Record
+from mesh.events.stored import headers_of
+from mesh.events.wire import NO_RESPONDERS, Message, status_of
+
+WINDOW = 1024
+ACK_EVERY = 128
+MAX_BATCH = 1000
+EXPECTED = "Nats-Expected-Last-Sequence"
+
+
+class Publisher(Protocol):
+    """One way to write."""
+
+    def room(self, unacknowledged: int) -> int:
+        """How many more records may be sent now."""
+        ...
+
+    def encode(self, records: Sequence[Record], reply: str, *, ack_every: int) -> bytes:
+        """The bytes that publish ``records``. An acknowledgement for position n comes to ``reply`` + n."""
+        ...
+
+
+class Pipelined:
+    """Single messages; every ``ack_every``-th and the last are acknowledged, which proves those before."""
+
+    def room(self, unacknowledged: int) -> int:
+        """See `Publisher.room`."""
+        return WINDOW - unacknowledged
+
+    def encode(self, records: Sequence[Record], reply: str, *, ack_every: int) -> bytes:
+        """See `Publisher.encode`."""
+        last = len(records) - 1
+        parts: list[bytes] = []
+        for index, record in enumerate(records):
+            acknowledged = index == last or index % ack_every == ack_every - 1
+            to = f"{reply}{record.position} " if acknowledged else ""
+            _publish(parts, record, f"{EXPECTED}: {record.position - 1}\r\n", to)
+        return b"".join(parts)
+
+
+class Batched:
+    """Atomic batches: all of a batch is stored and synced, or nothing. One is under way at a time."""
+
+    def room(self, unacknowledged: int) -> int:
+        """See `Publisher.room`."""
+        return 0 if unacknowledged else MAX_BATCH
+
+    def encode(self, records: Sequence[Record], reply: str, *, ack_every: int) -> bytes:
+        """See `Publisher.encode`."""
+        if len(records) == 1 or ack_every == 1:
+            return Pipelined().encode(records, reply, ack_every=ack_every)
+        batch = f"{reply.split('.')[1]}-{records[0].position}-{reply.split('.')[3]}"
+        parts: list[bytes] = []
+        for number, record in enumerate(records, start=1):
+            extra, to = f"Nats-Batch-Id: {batch}\r\nNats-Batch-Sequence: {number}\r\n", ""
+            if number == 1:
+                extra += f"{EXPECTED}: {record.position - 1}\r\n"
+            if number == len(records):
+                extra, to = f"{extra}Nats-Batch-Commit: 1\r\n", f"{reply}{record.position} "
+            _publish(parts, record, extra, to)
+        return b"".join(parts)
+
+
+def publisher_for(durability: Literal["process", "power"]) -> Publisher:
+    """The way of writing that keeps the promise of a durability."""
+    return Batched() if durability == "power" else Pipelined()
+
+
+def _publish(parts: list[bytes], record: Record, extra: str, reply: str) -> None:
+    headers, payload = f"{headers_of(record)}{extra}\r\n", record.payload
+    size = len(headers)
+    parts.append(f"HPUB {record.subject} {reply}{size} {size + len(payload)}\r\n{headers}".encode())
+    parts.append(payload)
+    parts.append(b"\r\n")
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why JetStream did not store an event; ``err_code`` 0 stands for "nobody answered"."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class Acknowledgement(msgspec.Struct, frozen=True):
+    """What JetStream says of one publication."""
+
+    seq: int = 0
+    error: Refusal | None = None
+
+
+_decode = msgspec.json.Decoder(Acknowledgement).decode
+
+
+def read_acknowledgement(message: Message) -> Acknowledgement:
+    """The acknowledgement in a message. Raises ValueError when there is none in it."""
+    if message[3] and status_of(message[3]) == NO_RESPONDERS:
+        return Acknowledgement(error=Refusal(code=NO_RESPONDERS, description="no stream takes the event"))
+    return _decode(message[4])

@@ -1,0 +1,113 @@
+"""Pulling stored messages: several requests for the next ones under way, so that the server never waits for us."""
+
+import asyncio
+import json
+import os
+
+from mesh.errors import BrokerError
+from mesh.events import jetstream
+from mesh.events.connection import Connection
+from mesh.events.subjects import STREAM
+from mesh.events.wire import Message, publication, status_of
+
+_PULLS = 3
+_BATCH = 500
+_BYTES = 8 << 20
+_EXPIRES_S = 30.0
+_HEARTBEAT_S = 5.0
+_SILENCE_S = 12.0
+_FIRST_SID = 2
+# Statuses that end one pull: https://docs.nats.io/reference/reference-protocols/nats_api_reference
+_HEARTBEAT = 100
+_NO_MESSAGES = 404
+_TIMEOUT = 408
+_CONFLICT = 409
+
+
+class Pulls:
+    """The messages from one sequence on, over a connection that it owns. With ``wait`` it waits for those to come."""
+
+    def __init__(self, connection: Connection, *, wait: bool) -> None:
+        self._connection = connection
+        self._wait = wait
+        self._consumer = f"mesh_{os.urandom(8).hex()}"
+        self._arrived: list[Message] = []
+        self._due = [0] * _PULLS
+        self._dry = False
+        self._error: Exception | None = None
+        self._news = asyncio.Event()
+        connection.on_messages = self._on_messages
+        connection.on_lost = self._on_lost
+
+    async def begin(self, first: int) -> None:
+        """Start with sequence ``first``. Raises BrokerError."""
+        await jetstream.create_reader(self._connection, self._consumer, first)
+        for slot in range(_PULLS):
+            self._connection.subscribe(f"{self._connection.inbox}.p.{slot}", _FIRST_SID + slot)
+        self._ask()
+
+    async def take(self) -> list[Message]:
+        """What has arrived since the last call, at least one message; empty when there are no more, unless waiting.
+
+        Raises BrokerError when the connection or the consumer is lost.
+        """
+        while not self._arrived:
+            if self._error is not None:
+                raise self._error
+            if self._dry and not self._wait and not any(self._due):
+                return []
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), _SILENCE_S)
+            except TimeoutError:
+                raise BrokerError(f"the NATS server sent neither events nor heartbeats for {_SILENCE_S:g} s") from None
+        arrived, self._arrived = self._arrived, []
+        self._ask()
+        return arrived
+
+    def close(self) -> None:
+        """Drop the consumer and the connection."""
+        if self._error is None:
+            self._connection.write(publication(f"{jetstream.API}.CONSUMER.DELETE.{STREAM}.{self._consumer}", b""))
+        self._connection.close()
+
+    def _ask(self) -> None:
+        if self._dry and not self._wait:
+            return
+        request: dict[str, object] = {"batch": _BATCH, "max_bytes": _BYTES}
+        if self._wait:
+            request |= {"expires": int(_EXPIRES_S * 1e9), "idle_heartbeat": int(_HEARTBEAT_S * 1e9)}
+        else:
+            request["no_wait"] = True
+        body = json.dumps(request).encode()
+        subject = f"{jetstream.API}.CONSUMER.MSG.NEXT.{STREAM}.{self._consumer}"
+        for slot, due in enumerate(self._due):
+            if due == 0:
+                self._due[slot] = _BATCH
+                self._connection.write(publication(subject, body, reply=f"{self._connection.inbox}.p.{slot}"))
+
+    def _on_messages(self, messages: list[Message]) -> None:
+        due, arrived = self._due, self._arrived
+        for message in messages:
+            if message[2]:
+                due[message[0] - _FIRST_SID] -= 1
+                arrived.append(message)
+            else:
+                self._on_status(message)
+        self._news.set()
+
+    def _on_status(self, message: Message) -> None:
+        status = status_of(message[3])
+        if status == _HEARTBEAT or b"Batch Completed" in message[3]:
+            return
+        self._due[message[0] - _FIRST_SID] = 0
+        if status in (_NO_MESSAGES, _TIMEOUT):
+            self._dry = True
+        elif status != _CONFLICT or b"MaxBytes" not in message[3]:
+            self._on_lost(BrokerError(f"the NATS server ended the reading: {message[3].decode(errors='replace')}"))
+        if self._wait and self._error is None:
+            self._ask()
+
+    def _on_lost(self, error: Exception) -> None:
+        self._error = error
+        self._news.set()

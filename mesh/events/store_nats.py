@@ -1,0 +1,376 @@
+"""The event store on JetStream: pipelined, resent after every interruption, fenced against a second writer.
+
+Each event is published with the sequence that the stream must have reached (``Nats-Expected-Last-Sequence``), so
+an event is stored exactly at its position or not at all, and an acknowledgement of one proves all before it. Hence
+only some ask for one. After anything unexpected (a lost connection, a refusal) the stream is asked where it ends:
+what it holds must be ours, and the rest is sent again.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Literal, NamedTuple
+
+import structlog
+
+from mesh.errors import BrokerError, JournalBroken, JournalError, JournalFenced
+from mesh.events import jetstream
+from mesh.events.broker import BrokerAddress
+from mesh.events.codec import MAX_PAYLOAD_BYTES
+from mesh.events.connection import Connection, connect
+from mesh.events.envelope import Record
+from mesh.events.publishing import ACK_EVERY, Refusal, publisher_for, read_acknowledgement
+from mesh.events.reader_nats import NatsEventReader
+from mesh.events.refusals import WRONG_LAST_SEQUENCE, explain, is_final
+from mesh.events.store import Head
+from mesh.events.stored import MESSAGE_ID, PREV
+from mesh.events.stream import StreamSettings, open_stream
+from mesh.events.tail import verify_tail
+from mesh.events.waiters import Waiters
+from mesh.events.wire import Message, header
+
+_ACKS_SID = 2
+_IN_FLIGHT_BYTES = 8 << 20
+_HEADER_BYTES = 512
+_RETRY_MIN_S = 0.05
+_RETRY_MAX_S = 2.0
+_REFUSALS = 8  # without progress, each after a pause: about five seconds
+_STALLED_S = 15.0
+log = structlog.get_logger(__name__)
+
+
+class _Written(NamedTuple):
+    """By what a stored event is recognised as ours."""
+
+    position: int
+    id: str
+    prev: str
+
+
+class NatsEventStore:
+    """See `mesh.events.store.EventStore`. ``known`` is an end that the journal had reached before.
+
+    While the server is away events are queued, up to ``max_backlog_bytes``; over that the store fails for good, as
+    it does when it is fenced, full, or finds acknowledged events gone.
+    """
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        owner: str,
+        *,
+        durability: Literal["process", "power"] = "process",
+        max_bytes: int = 0,
+        replicas: int = 1,
+        known: Head | None = None,
+        max_backlog_bytes: int = 256 << 20,
+        flush_s: float = 10.0,
+    ) -> None:
+        self._address = address
+        self._owner = owner
+        self._settings = StreamSettings(max_bytes, replicas)
+        self._publisher = publisher_for(durability)
+        self._known = known
+        self._max_backlog_bytes = max_backlog_bytes
+        self._flush_s = flush_s
+        self._reader = NatsEventReader(address)
+        self._connection: Connection | None = None
+        self._queue: deque[Record] = deque()
+        self._unacknowledged: deque[Record] = deque()
+        self._in_flight_bytes = 0
+        self._backlog_bytes = 0
+        self._given = 0
+        self._stored = 0
+        self._last: _Written | None = None
+        self._waiters = Waiters()
+        self._scheduled = False
+        self._careful = False
+        self._recovering = False
+        self._generation = 0
+        self._refusal: Refusal | None = None
+        self._refusals = 0
+        self._interrupted = asyncio.Event()
+        self._failed = asyncio.Event()
+        self._error: JournalError | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    # The port.
+
+    async def open(self) -> Head:
+        """See `EventStore.open`. Raises BrokerError when the server cannot be used."""
+        connection = await self._connect()
+        try:
+            state = await open_stream(connection, self._settings)
+            head, record = await verify_tail(self._reader, self._owner, state.last, self._known)
+        except BaseException:
+            connection.close()
+            raise
+        self._given = self._stored = head.position
+        self._last = _written(record) if record is not None else None
+        self._connection = connection
+        self._keeper = asyncio.create_task(self._keep(), name="journal writer")
+        return head
+
+    def append(self, record: Record) -> None:
+        """See `EventStore.append`."""
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        if record.position != self._given + 1:
+            raise JournalFenced(f"position {record.position} was given out, the store expects {self._given + 1}")
+        self._backlog_bytes += len(record.payload) + _HEADER_BYTES
+        if self._backlog_bytes > self._max_backlog_bytes:
+            self._fail(
+                JournalError(
+                    f"{self.backlog} events wait to be stored, over the limit of {self._max_backlog_bytes} bytes",
+                    remedy="The broker is away or too slow: look into its log, then start the node again.",
+                )
+            )
+            assert self._error is not None
+            raise self._error
+        self._given += 1
+        self._queue.append(record)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    @property
+    def stored_position(self) -> int:
+        """See `EventStore.stored_position`."""
+        return self._stored
+
+    @property
+    def backlog(self) -> int:
+        """See `EventStore.backlog`."""
+        return self._given - self._stored
+
+    async def wait_stored(self, position: int) -> None:
+        """See `EventStore.wait_stored`."""
+        if position <= self._stored:
+            return
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        await self._waiters.add(position)
+
+    async def failure(self) -> JournalError:
+        """See `EventStore.failure`."""
+        await self._failed.wait()
+        assert self._error is not None
+        return self._error
+
+    def read(self, first: int = 1, last: int | None = None) -> AsyncIterator[list[Record]]:
+        """See `EventReader.read`."""
+        return self._reader.read(first, last)
+
+    def follow(self, first: int = 1) -> AsyncIterator[list[Record]]:
+        """See `EventReader.follow`."""
+        return self._reader.follow(first)
+
+    def scan(self, first: int = 1) -> AsyncIterator[list[Record]]:
+        """See `EventReader.scan`."""
+        return self._reader.scan(first)
+
+    async def close(self) -> None:
+        """See `EventStore.close`. Waits no longer than ``flush_s``."""
+        try:
+            await asyncio.wait_for(self.wait_stored(self._given), self._flush_s)
+        except (TimeoutError, JournalError) as error:
+            log.warning("events were not stored before the journal closed", events=self.backlog, error=str(error))
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._error = self._error or JournalError("the journal is closed")
+        self._waiters.fail(self._error)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # Sending.
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        connection = self._connection
+        if connection is None or self._recovering or self._error is not None:
+            return
+        while connection.writable and (records := self._take()):
+            self._unacknowledged.extend(records)
+            reply = f"{connection.inbox}.a.{self._generation}."
+            connection.write(self._publisher.encode(records, reply, ack_every=1 if self._careful else ACK_EVERY))
+
+    def _take(self) -> list[Record]:
+        room = self._publisher.room(len(self._unacknowledged))
+        records: list[Record] = []
+        queue = self._queue
+        while queue and len(records) < room and self._in_flight_bytes < _IN_FLIGHT_BYTES:
+            self._in_flight_bytes += len(queue[0].payload)
+            records.append(queue.popleft())
+        return records
+
+    # What comes back.
+
+    def _on_messages(self, messages: list[Message]) -> None:
+        highest = 0
+        for message in messages:
+            _, generation, position = message[1].rsplit(b".", 2)
+            if int(generation) != self._generation:
+                continue
+            acknowledgement = read_acknowledgement(message)
+            if acknowledgement.error is not None:
+                self._refused(acknowledgement.error)
+                break
+            if acknowledgement.seq != int(position):
+                self._fail(_fenced(int(position), f"was stored as number {acknowledgement.seq}"))
+                break
+            highest = acknowledgement.seq
+        if highest:
+            self._careful = False
+            self._refusals = 0
+            self._acknowledge(highest)
+            self._pump()
+
+    def _acknowledge(self, position: int) -> None:
+        sent = self._unacknowledged
+        record = None
+        while sent and sent[0].position <= position:
+            record = sent.popleft()
+            self._in_flight_bytes -= len(record.payload)
+            self._backlog_bytes -= len(record.payload) + _HEADER_BYTES
+        if record is not None:
+            self._last = _written(record)
+        self._stored = max(self._stored, position)
+        self._waiters.advance(position)
+
+    def _refused(self, refusal: Refusal) -> None:
+        if refusal.err_code not in WRONG_LAST_SEQUENCE or self._refusal is None:
+            self._refusal = refusal
+        self._interrupt()
+
+    def _on_lost(self, error: Exception) -> None:
+        log.warning("the journal lost its broker", error=str(error), backlog=self.backlog)
+        self._connection = None
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._recovering = True
+        self._generation += 1  # what still comes for earlier ones says nothing any more
+        self._interrupted.set()
+
+    def _fail(self, error: JournalError) -> None:
+        if self._error is None:
+            log.error("the journal has failed", error=str(error), backlog=self.backlog)
+            self._error = error
+            self._waiters.fail(error)
+            self._failed.set()
+
+    # Recovering.
+
+    async def _keep(self) -> None:
+        try:
+            while True:
+                await self._interruption()
+                await self._recover()
+        except JournalError as error:
+            self._fail(error)
+        except Exception as error:  # the node must hear that nothing is stored any more
+            log.exception("the journal's writer broke")
+            self._fail(
+                JournalError(f"the journal's writer broke: {error!r}", remedy="This is a bug: please report it.")
+            )
+
+    async def _interruption(self) -> None:
+        """Return when there is one; a server that stays silent for long while it owes us something is one too."""
+        while not self._interrupted.is_set():
+            stored, owed = self._stored, bool(self._unacknowledged)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._interrupted.wait(), _STALLED_S)
+                return
+            if owed and stored == self._stored and self._connection is not None:
+                self._connection.close()
+                self._on_lost(BrokerError(f"nothing was acknowledged for {_STALLED_S:g} s"))
+
+    async def _recover(self) -> None:
+        self._judge_refusal()
+        pause = _RETRY_MIN_S * 2 ** max(0, self._refusals - 1)
+        while self._recovering:
+            self._interrupted.clear()
+            try:
+                if self._refusals > 1:
+                    await asyncio.sleep(min(pause, _RETRY_MAX_S))
+                if self._connection is None:
+                    self._connection = await self._connect()
+                await self._reconcile(self._connection)
+                self._recovering = False
+            except BrokerError as error:
+                if isinstance(error, jetstream.JetStreamError) and error.code == jetstream.STREAM_NOT_FOUND:
+                    raise _gone(0, self._stored) from error
+                log.debug("the broker is still away", error=str(error))
+                await asyncio.sleep(min(pause, _RETRY_MAX_S))
+                pause *= 2
+        self._pump()
+
+    def _judge_refusal(self) -> None:
+        refusal, self._refusal = self._refusal, None
+        if refusal is None:
+            return
+        self._refusals += 1
+        if (self._careful and is_final(refusal)) or self._refusals > _REFUSALS:
+            raise explain(refusal, max_bytes=self._settings.max_bytes, backlog=self.backlog)
+
+    async def _reconcile(self, connection: Connection) -> None:
+        """Take what the stream holds as acknowledged, if it is ours, and queue the rest again."""
+        last = (await jetstream.stream_state(connection)).last
+        if last < self._stored:
+            raise _gone(last, self._stored)
+        if last > 0:
+            await self._require_ours(connection, last)
+        self._acknowledge(last)
+        self._queue.extendleft(reversed(self._unacknowledged))
+        self._unacknowledged.clear()
+        self._in_flight_bytes = 0
+        self._careful = True
+
+    async def _require_ours(self, connection: Connection, position: int) -> None:
+        ours = self._last
+        if position > self._stored:
+            index = position - self._stored - 1
+            ours = _written(self._unacknowledged[index]) if index < len(self._unacknowledged) else None
+        message = await jetstream.message_at(connection, position)
+        if message is None:
+            raise JournalBroken(f"the event at position {position} is missing from the store", position=position)
+        found = _Written(position, header(message.headers, MESSAGE_ID), header(message.headers, PREV))
+        if found != ours:
+            raise _fenced(position, f"holds event {found.id or 'without an id'}, which this process did not write")
+
+    async def _connect(self) -> Connection:
+        connection = await connect(self._address, name="mesh journal")
+        limit = connection.info.get("max_payload", 0)
+        if limit < MAX_PAYLOAD_BYTES + _HEADER_BYTES:
+            connection.close()
+            raise BrokerError(
+                f"the NATS server at {self._address.url} takes messages of at most {limit} bytes",
+                remedy=f"Set max_payload there to {2 * MAX_PAYLOAD_BYTES} or more.",
+            )
+        connection.on_messages = self._on_messages
+        connection.on_lost = self._on_lost
+        connection.on_writable = self._pump
+        connection.subscribe(f"{connection.inbox}.a.*.*", _ACKS_SID)
+        return connection
+
+
+def _written(record: Record) -> _Written:
+    return _Written(record.position, record.id, record.prev.hex())
+
+
+def _fenced(position: int, what: str) -> JournalFenced:
+    return JournalFenced(
+        f"another process writes to this journal: position {position} {what}",
+        remedy="Stop the other node on this store or account; this one has stopped writing.",
+    )
+
+
+def _gone(last: int, stored: int) -> JournalBroken:
+    return JournalBroken(
+        f"the stream ends at position {last}, but {stored} was acknowledged: stored events are gone",
+        position=last + 1,
+        remedy="The store was replaced or lost. Restore it from a backup.",
+    )
