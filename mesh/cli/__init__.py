@@ -3,6 +3,7 @@
 from cyclopts import App
 
 from mesh import __version__
+from mesh.cli.alerts import list_alerts
 
 app = App(
     name="mesh",
@@ -15,27 +16,29 @@ alerts = App(name="alerts", help="Alerts: those that are open, and acknowledging
 audit = App(name="audit", help="Is the history whole?")
 creds = App(name="creds", help="Credentials for tools of your own.")
 
-app.command("mesh.cli.init:init", name="init")
-app.command("mesh.cli.up:up", name="up")
-app.command("mesh.cli.status:status", name="status")
-app.command("mesh.cli.ask:ask", name="ask")
-app.command("mesh.cli.tables:peers", name="peers")
-app.command("mesh.cli.tables:experts", name="experts")
-app.command("mesh.cli.tables:requests", name="requests")
-app.command("mesh.cli.tables:health", name="health")
-app.command("mesh.cli.why:why", name="why")
+app.command("mesh.cli.init:init", name="init", help="Make a node's home: its identity and a config.toml to edit.")
+app.command("mesh.cli.up:up", name="up", help="Run the node until SIGINT or SIGTERM.")
+app.command("mesh.cli.status:status", name="status", help="What the running node says of itself.")
+app.command("mesh.cli.ask:ask", name="ask", help="Ask the mesh; the answer streams.")
+app.command("mesh.cli.tables:peers", name="peers", help="Who this node knows, and how each is.")
+app.command("mesh.cli.tables:experts", name="experts", help="Who can answer what, here and elsewhere.")
+app.command("mesh.cli.tables:requests", name="requests", help="The latest requests of this node.")
+app.command("mesh.cli.tables:health", name="health", help="This node and its peers: status, score and trends.")
+app.command("mesh.cli.why:why", name="why", help="Why a request went where it went, decided again from the journal.")
 app.command(events)
-events.command("mesh.cli.events:tail", name="tail")
-events.command("mesh.cli.events:show", name="show")
+events.command("mesh.cli.events:tail", name="tail", help="Print events from any past position, and follow.")
+events.command("mesh.cli.events:show", name="show", help="Print one event whole, exactly as it is stored.")
 app.command(alerts)
-alerts.command("mesh.cli.alerts:list_alerts", name="list")
-alerts.command("mesh.cli.alerts:ack", name="ack")
-app.command("mesh.cli.sql:sql", name="sql")
-app.command("mesh.cli.projections:rebuild", name="rebuild")
-app.command("mesh.cli.projections:digest", name="digest")
+alerts.default(list_alerts)
+alerts.command("mesh.cli.alerts:ack", name="ack", help="Say that somebody has seen an alert.")
+app.command("mesh.cli.sql:sql", name="sql", help="Query the projected tables; it cannot write.")
+app.command(
+    "mesh.cli.projections:rebuild", name="rebuild", help="Build every table anew from the journal, beside, and swap."
+)
+app.command("mesh.cli.projections:digest", name="digest", help="The canonical hash of all tables.")
 app.command(audit)
-audit.command("mesh.cli.audit:verify", name="verify")
+audit.command("mesh.cli.audit:verify", name="verify", help="Check the whole chain and every seal.")
 app.command(creds)
-creds.command("mesh.cli.creds:reader", name="reader")
-app.command("mesh.cli.config:config", name="config")
-app.command("mesh.cli.demo:demo", name="demo")
+creds.command("mesh.cli.creds:reader", name="reader", help="What a tool needs to follow and read this node's events.")
+app.command("mesh.cli.config:config", name="config", help="The settings in force.")
+app.command("mesh.cli.demo:demo", name="demo", help="Five nodes on this machine: asked, killed, alerted on, replayed.")

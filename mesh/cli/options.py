@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from mesh.config import Config, default_home, load_config
 from mesh.home import Home
+
+if TYPE_CHECKING:
+    from mesh.config import Config
+
+_HOME_HELP = "The node's directory [default: $MESH_HOME or the user's data directory]"
 
 
 @Parameter(name="*")
@@ -15,16 +19,18 @@ from mesh.home import Home
 class HomeOption:
     """Which node."""
 
-    home: Annotated[
-        Path | None, Parameter(help="The node's directory [default: $MESH_HOME or the user's data directory]")
-    ] = None
+    home: Annotated[Path | None, Parameter(help=_HOME_HELP)] = None
 
     def open(self) -> Home:
         """The home that was chosen."""
+        from mesh.config import default_home
+
         return Home((self.home or default_home()).expanduser().absolute())
 
-    def load(self) -> tuple[Home, Config]:
+    def load(self) -> "tuple[Home, Config]":
         """The home and its settings. Raises ConfigError."""
+        from mesh.config import load_config
+
         home = self.open()
         return home, load_config(home.root)
 
