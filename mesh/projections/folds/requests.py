@@ -1,0 +1,204 @@
+"""``requests``: each request that a node took in from a caller, from received to its one outcome."""
+
+from typing import Annotated, Any
+
+from msgspec.structs import replace
+
+from mesh.events.envelope import Event
+from mesh.events.vocabulary.requests import (
+    RequestAnswered,
+    RequestAttemptFailed,
+    RequestCancelled,
+    RequestCompleted,
+    RequestDispatched,
+    RequestFailed,
+    RequestInterrupted,
+    RequestReceived,
+    RequestRejected,
+    RequestRouted,
+    Vote,
+)
+from mesh.projections.projection import Key, Projection, Row
+
+
+class RequestRow(Row, frozen=True, kw_only=True, gc=False):
+    """One request and what became of it."""
+
+    request: Annotated[str, "Id of the request (UUIDv7)"]
+    node: Annotated[str, "PeerId of the node that took it in"]
+    caller: Annotated[str, "Who asked"] = ""
+    domain: Annotated[str, "What it is about"] = ""
+    strategy: Annotated[str, "local_only, best_peer, distributed or consensus"] = ""
+    policy: Annotated[str, "Policy that picks experts"] = ""
+    state: Annotated[
+        str, "received, routed, dispatched, answered; then completed, failed, rejected, cancelled or interrupted"
+    ] = "received"
+    received_at: Annotated[str | None, "When it came"] = None
+    finished_at: Annotated[str | None, "When it had its outcome; NULL: in flight"] = None
+    latency_ms: Annotated[float | None, "Milliseconds from received to finished"] = None
+    timeout_ms: Annotated[int | None, "Milliseconds that the caller would wait"] = None
+    fan_out: Annotated[int | None, "Experts that the strategy may ask at once"] = None
+    peer: Annotated[str | None, "PeerId of the peer whose answer won"] = None
+    expert: Annotated[str | None, "Expert whose answer won"] = None
+    decisions: Annotated[int, "Routing decisions so far"] = 0
+    attempts: Annotated[int, "Experts asked so far"] = 0
+    attempts_failed: Annotated[int, "Attempts that gave no answer"] = 0
+    first_token_ms: Annotated[float | None, "Milliseconds to the first piece of the last answer"] = None
+    tokens_in: Annotated[int, "Prompt tokens over all answers, where known"] = 0
+    tokens_out: Annotated[int, "Answer tokens over all answers, where known"] = 0
+    agreement: Annotated[float | None, "Share of votes for the outcome, 0 to 1"] = None
+    winners: Annotated[tuple[str, ...], "JSON list of peer/expert: all whose answer is in the outcome"] = ()
+    votes: Annotated[tuple[Vote, ...], "JSON list of the votes, where answers were compared"] = ()
+    failures: Annotated[tuple[str, ...], "JSON list of peer/expert: kind, of the parts that gave nothing"] = ()
+    fallback: Annotated[str | None, "What it fell back to"] = None
+    error_kind: Annotated[str | None, "Short name of the error that the caller got"] = None
+    error_message: Annotated[str | None, "Its text"] = None
+    content_digest: Annotated[str | None, "Digest of what was asked"] = None
+    content_bytes: Annotated[int | None, "Size of what was asked, in bytes"] = None
+    content: Annotated[str | None, "What was asked; NULL unless the content policy is full"] = None
+    answer_digest: Annotated[str | None, "Digest of the answer"] = None
+    answer_bytes: Annotated[int | None, "Size of the answer, in bytes"] = None
+    answer: Annotated[str | None, "The answer; NULL unless the content policy is full"] = None
+    first_position: Annotated[int, "Position of the first event in this row"]
+    last_position: Annotated[int, "Position of the last event in this row"]
+
+
+def _row(row: RequestRow | None, event: Event) -> RequestRow:
+    if row is not None:
+        return row
+    position = event.position
+    return RequestRow(request=_fact(event).request, node=event.origin, first_position=position, last_position=position)
+
+
+def _fact(event: Event) -> Any:  # noqa: ANN401 - every fact folded here names a request
+    return event.fact
+
+
+def _received(row: RequestRow | None, event: Event, fact: RequestReceived) -> RequestRow:
+    position = event.position
+    if row is not None:
+        return row
+    return RequestRow(
+        request=fact.request,
+        node=event.origin,
+        caller=fact.caller,
+        domain=fact.domain,
+        strategy=fact.strategy,
+        policy=fact.policy,
+        received_at=event.time,
+        timeout_ms=fact.timeout_ms,
+        fan_out=fact.fan_out,
+        content_digest=fact.content_digest,
+        content_bytes=fact.content_bytes,
+        content=fact.content or None,
+        first_position=position,
+        last_position=position,
+    )
+
+
+def _routed(row: RequestRow | None, event: Event, _fact: RequestRouted) -> RequestRow:
+    row = _row(row, event)
+    state = "routed" if row.state == "received" else row.state
+    return replace(row, state=state, decisions=row.decisions + 1, last_position=event.position)
+
+
+def _dispatched(row: RequestRow | None, event: Event, _fact: RequestDispatched) -> RequestRow:
+    row = _row(row, event)
+    state = row.state if row.finished_at else "dispatched"
+    return replace(row, state=state, attempts=row.attempts + 1, last_position=event.position)
+
+
+def _answered(row: RequestRow | None, event: Event, fact: RequestAnswered) -> RequestRow:
+    row = _row(row, event)
+    return replace(
+        row,
+        state=row.state if row.finished_at else "answered",
+        first_token_ms=fact.first_token_ms if fact.first_token_ms >= 0 else None,
+        tokens_in=row.tokens_in + max(fact.tokens_in, 0),
+        tokens_out=row.tokens_out + max(fact.tokens_out, 0),
+        last_position=event.position,
+    )
+
+
+def _attempt_failed(row: RequestRow | None, event: Event, _fact: RequestAttemptFailed) -> RequestRow:
+    row = _row(row, event)
+    return replace(row, attempts_failed=row.attempts_failed + 1, last_position=event.position)
+
+
+def _completed(row: RequestRow | None, event: Event, fact: RequestCompleted) -> RequestRow:
+    peer, _, expert = fact.winners[0].partition("/") if fact.winners else ("", "", "")
+    return replace(
+        _row(row, event),
+        state="completed",
+        finished_at=event.time,
+        latency_ms=fact.latency_ms,
+        peer=peer or None,
+        expert=expert or None,
+        agreement=fact.agreement,
+        winners=fact.winners,
+        votes=fact.votes,
+        failures=fact.failures,
+        fallback=fact.fallback or None,
+        answer_digest=fact.answer_digest,
+        answer_bytes=fact.answer_bytes,
+        answer=fact.answer or None,
+        last_position=event.position,
+    )
+
+
+def _failed(row: RequestRow | None, event: Event, fact: RequestFailed) -> RequestRow:
+    row = replace(_row(row, event), votes=fact.votes, failures=fact.failures)
+    return _ended(row, event, "failed", fact.latency_ms, fact.kind, fact.message)
+
+
+def _rejected(row: RequestRow | None, event: Event, fact: RequestRejected) -> RequestRow:
+    row = replace(_row(row, event), caller=fact.caller)
+    row = row if row.received_at else replace(row, received_at=event.time)
+    return _ended(row, event, "rejected", None, fact.kind, fact.message)
+
+
+def _cancelled(row: RequestRow | None, event: Event, fact: RequestCancelled) -> RequestRow:
+    return _ended(_row(row, event), event, "cancelled", fact.latency_ms, "cancelled", fact.reason)
+
+
+def _interrupted(row: RequestRow | None, event: Event, _fact: RequestInterrupted) -> RequestRow:
+    message = "the node ended while the request was in flight"
+    return _ended(_row(row, event), event, "interrupted", None, "interrupted", message)
+
+
+def _ended(row: RequestRow, event: Event, state: str, latency_ms: float | None, kind: str, message: str) -> RequestRow:
+    return replace(
+        row,
+        state=state,
+        finished_at=event.time,
+        latency_ms=latency_ms,
+        error_kind=kind,
+        error_message=message,
+        last_position=event.position,
+    )
+
+
+def _key(event: Event) -> Key | None:
+    return (_fact(event).request, event.origin)
+
+
+REQUESTS = Projection(
+    name="requests",
+    version=1,
+    row=RequestRow,
+    key=("request", "node"),
+    key_of=_key,
+    handlers={
+        RequestReceived: _received,
+        RequestRouted: _routed,
+        RequestDispatched: _dispatched,
+        RequestAnswered: _answered,
+        RequestAttemptFailed: _attempt_failed,
+        RequestCompleted: _completed,
+        RequestFailed: _failed,
+        RequestRejected: _rejected,
+        RequestCancelled: _cancelled,
+        RequestInterrupted: _interrupted,
+    },
+    indexes=(("received_at",), ("state", "received_at")),
+)

@@ -1,0 +1,171 @@
+"""The tables as questions: read models for the command line, the node and its dashboard. They cannot write.
+
+Rows are dicts by column name, JSON columns decoded. Any number of these may run beside the projector.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, and_, func, select
+
+from mesh.clock import Clock, SystemClock
+from mesh.errors import MeshError
+from mesh.projections.folds import PROJECTIONS
+from mesh.projections.read_only import ReadOnlyDatabase
+from mesh.projections.tables import CHECKPOINTS, METADATA, columns_of
+
+Answer = dict[str, Any]
+_POLL_MIN_S = 0.002
+_POLL_MAX_S = 0.05
+# Columns that hold JSON.
+_JSON = {spec.name for projection in PROJECTIONS for spec in columns_of(projection.row) if spec.is_json}
+_JSON |= {"chosen", "inputs", "decision"}
+
+
+class NotYetProjected(MeshError):
+    """The tables did not reach a position in time."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class Queries:
+    """Asks the tables at ``url``. Use as an async context manager; raises DatabaseMissing when there are none."""
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        self._database = ReadOnlyDatabase(url)
+        self._clock = clock or SystemClock()
+
+    async def __aenter__(self) -> "Queries":
+        await self._database.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._database.close()
+
+    async def nodes(self) -> list[Answer]:
+        """Each node whose journal this is: its starts, crashes and stops."""
+        return await self._all(select(_table("nodes")).order_by("node"))
+
+    async def peers(self) -> list[Answer]:
+        """Every peer with its health beside it, the connected first."""
+        peers, health = _table("peers"), _table("peer_health")
+        same = and_(health.c.target == peers.c.peer, health.c.node == peers.c.node)
+        figures = [health.c[name] for name in ("status", "score", "latency_ms", "loss", "success_rate")]
+        statement = select(peers, *figures).outerjoin(health, same)
+        return await self._all(statement.order_by(peers.c.state != "connected", peers.c.peer))
+
+    async def experts(self) -> list[Answer]:
+        """Every expert that was ever offered, the active first, with what was asked of it."""
+        experts, load = _table("experts"), _table("peer_load")
+        same = and_(load.c.peer == experts.c.peer, load.c.expert == experts.c.expert, load.c.node == experts.c.node)
+        figures = [load.c[name] for name in ("dispatched", "answered", "failed", "success_rate", "ewma_latency_ms")]
+        statement = select(experts, *figures).outerjoin(load, same)
+        return await self._all(statement.order_by(experts.c.state != "active", experts.c.peer, experts.c.expert))
+
+    async def requests(self, limit: int = 100, state: str | None = None) -> list[Answer]:
+        """The latest requests, newest first; ``state`` leaves only those in it."""
+        requests = _table("requests")
+        statement = select(requests).order_by(requests.c.received_at.desc(), requests.c.request.desc()).limit(limit)
+        return await self._all(statement if state is None else statement.where(requests.c.state == state))
+
+    async def request(self, request: str) -> Answer | None:
+        """One request, with ``attempts_made``, ``decisions_made`` and ``served`` (here); None when it is unknown."""
+        requests = _table("requests")
+        found = await self._all(select(requests).where(requests.c.request == request))
+        if not found:
+            return None
+        return {
+            **found[0],
+            "attempts_made": await self._parts("attempts", request, "attempt"),
+            "decisions_made": await self._parts("decisions", request, "position"),
+            "served": await self._parts("served", request, "position"),
+        }
+
+    async def health(self) -> list[Answer]:
+        """The health of the node and of each peer, the worst first, without the samples that trends are made of."""
+        health = _table("peer_health")
+        columns = [column for column in health.c if column.name != "recent"]
+        return await self._all(select(*columns).order_by(health.c.kind, health.c.score, health.c.target))
+
+    async def samples(self, target: str, limit: int = 100) -> list[Answer]:
+        """The latest health samples of one node or peer, newest first."""
+        samples = _table("health_samples")
+        statement = select(samples).where(samples.c.target == target)
+        return await self._all(statement.order_by(samples.c.sampled_at.desc()).limit(limit))
+
+    async def load(self) -> list[Answer]:
+        """What was asked of each expert of each peer."""
+        load = _table("peer_load")
+        return await self._all(select(load).order_by(load.c.peer, load.c.expert))
+
+    async def alerts(self, open_only: bool = False) -> list[Answer]:
+        """Alerts, the latest first; ``open_only`` leaves those that are raised or acknowledged."""
+        alerts = _table("alerts")
+        statement = select(alerts).order_by(alerts.c.last_position.desc())
+        return await self._all(statement.where(_is_open(alerts.c.state)) if open_only else statement)
+
+    async def alert_history(self, alert: str) -> list[Answer]:
+        """Each step of one alert, in order."""
+        history = _table("alert_history")
+        return await self._all(select(history).where(history.c.alert == alert).order_by(history.c.position))
+
+    async def counts(self) -> dict[str, dict[str, int]]:
+        """How many peers, connections, experts, requests, attempts and alerts are in each state."""
+        tables = ("peers", "connections", "experts", "requests", "attempts", "alerts")
+        return {name: await self._count_states(name) for name in tables}
+
+    async def position(self) -> int:
+        """Up to which position of the journal all tables are folded; 0 before the first event."""
+        checkpoints = METADATA.tables[CHECKPOINTS]
+        rows = await self._database.fetch(select(func.min(checkpoints.c.position)))
+        return rows[0][0] or 0
+
+    async def wait_for(self, position: int, timeout: float = 10.0) -> int:
+        """Return, with where they are, once the tables know everything up to ``position``.
+
+        Raises NotYetProjected after ``timeout`` seconds.
+        """
+        deadline = self._clock.monotonic() + timeout
+        pause = _POLL_MIN_S
+        while (reached := await self.position()) < position:
+            if self._clock.monotonic() >= deadline:
+                raise NotYetProjected(
+                    f"the tables are at position {reached}, {position} was not reached within {timeout:g} s",
+                    remedy="See the projector's log in the node's home; `mesh doctor` names what holds it up.",
+                )
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _POLL_MAX_S)
+        return reached
+
+    async def sql(self, text: str, limit: int = 1000, timeout: float = 30.0) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """The columns and at most ``limit`` rows of one SELECT of the user's. Raises QueryRefused."""
+        return await self._database.ask(text, limit, timeout)
+
+    async def _parts(self, name: str, request: str, order: str) -> list[Answer]:
+        table = _table(name)
+        return await self._all(select(table).where(table.c.request == request).order_by(table.c[order]))
+
+    async def _count_states(self, name: str) -> dict[str, int]:
+        state = _table(name).c.state
+        rows = await self._database.fetch(select(state, func.count()).group_by(state).order_by(state))
+        return {row[0]: row[1] for row in map(tuple, rows)}
+
+    async def _all(self, statement: Select[Any]) -> list[Answer]:
+        return [_answer(row._mapping) for row in await self._database.fetch(statement)]  # noqa: SLF001 - its public name
+
+
+def _table(name: str) -> Any:  # noqa: ANN401 - columns are looked up by name
+    return METADATA.tables[name]
+
+
+def _is_open(state: ColumnElement[str]) -> ColumnElement[bool]:
+    return state.in_(("raised", "acknowledged"))
+
+
+def _answer(row: Mapping[Any, Any]) -> Answer:
+    return {
+        name: msgspec.json.decode(value) if name in _JSON and value is not None else value
+        for name, value in row.items()
+    }

@@ -1,0 +1,177 @@
+"""Folds the journal into the tables: a batch, its rows and the checkpoint are one transaction."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, MetaData
+
+from mesh.clock import Clock, SystemClock, rfc3339
+from mesh.errors import JournalBroken
+from mesh.events.codec import decode
+from mesh.events.envelope import Event, Record
+from mesh.projections.checkpoints import (
+    Checkpoint,
+    add_missing,
+    common_position,
+    move_checkpoints,
+    read_checkpoints,
+)
+from mesh.projections.fold import Router, append, fold
+from mesh.projections.folds import PROJECTIONS
+from mesh.projections.projection import Key, Projection, Row
+from mesh.projections.table_store import TableStore
+from mesh.projections.tables import METADATA
+
+CACHED_ROWS = 20_000
+
+
+class CheckpointMoved(Exception):
+    """Somebody else moved the tables (a rebuild swapped them): go on reading after ``position``."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(f"the tables now stand at position {position}")
+        self.position = position
+
+
+class Runner:
+    """Keeps the tables of ``projections`` in one database up to date. Not for use by several threads.
+
+    ``cached_rows`` is how many rows of each table stay in memory between batches.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        projections: Sequence[Projection[Any]] = PROJECTIONS,
+        *,
+        metadata: MetaData = METADATA,
+        cached_rows: int = CACHED_ROWS,
+        clock: Clock | None = None,
+    ) -> None:
+        self._engine = engine
+        self._projections = tuple(projections)
+        self._names = [projection.name for projection in projections]
+        self._router = Router(self._projections)
+        self._tables = [
+            _CachedTable(TableStore(p, metadata.tables[p.name], engine.dialect), cached_rows) for p in self._projections
+        ]
+        self._clock = clock or SystemClock()
+        self._seen: dict[str, Checkpoint] = {}
+        self.position = 0
+
+    def open(self) -> int:
+        """Find where the tables stand and return that position. Raises TablesStale when some must be rebuilt."""
+        with self._engine.begin() as connection:
+            add_missing(connection, self._projections, self._now())
+            self._resume(read_checkpoints(connection))
+        return self.position
+
+    def apply(self, records: Sequence[Record]) -> None:
+        """Fold the records that follow `position` and commit their rows.
+
+        Raises JournalBroken, CheckpointMoved (nothing was written), or whatever the database raises; after a
+        failure call `open` again.
+        """
+        events = _decoded(records, self.position)
+        if not events:
+            return
+        try:
+            with self._engine.begin() as connection:
+                self._check_unmoved(connection)
+                for table, some in zip(self._tables, self._router.route(events), strict=True):
+                    if some:
+                        table.fold(connection, some)
+                move_checkpoints(connection, self._names, events[-1].position, self._now())
+        except BaseException:
+            self._forget()
+            raise
+        self.position = events[-1].position
+        self._seen = {name: seen._replace(position=self.position) for name, seen in self._seen.items()}
+
+    def _check_unmoved(self, connection: Connection) -> None:
+        found = {name: seen for name, seen in read_checkpoints(connection, lock=True).items() if name in self._seen}
+        if found != self._seen:
+            self._resume(found)
+            raise CheckpointMoved(self.position)
+
+    def _resume(self, checkpoints: dict[str, Checkpoint]) -> None:
+        self._forget()
+        mine = {name: checkpoint for name, checkpoint in checkpoints.items() if name in self._names}
+        self.position = common_position(mine, self._projections)
+        self._seen = mine
+
+    def _forget(self) -> None:
+        for table in self._tables:
+            table.forget()
+
+    def _now(self) -> str:
+        return rfc3339(self._clock.now())
+
+
+class _CachedTable:
+    """The rows of one table that were touched last, and the fold that touches them."""
+
+    def __init__(self, store: TableStore, limit: int) -> None:
+        self._store = store
+        self._projection = store.projection
+        self._limit = limit
+        self._rows: OrderedDict[Key, Row | None] = OrderedDict()
+
+    def fold(self, connection: Connection, events: Sequence[Event]) -> None:
+        if self._projection.append_only:
+            self._store.insert(connection, append(self._projection, events))
+            return
+        self._load(connection, events)
+        changed = fold(self._projection, events, self._rows)
+        self._store.write(connection, changed)
+        self._trim(changed)
+
+    def forget(self) -> None:
+        self._rows.clear()
+
+    def _load(self, connection: Connection, events: Sequence[Event]) -> None:
+        projection, rows = self._projection, self._rows
+        handlers, key_of = projection.handlers, projection.key_of
+        keys = {key_of(event) for event in events if type(event.fact) in handlers}
+        missing = [key for key in keys if key is not None and key not in rows]
+        if missing:
+            rows.update(self._store.load(connection, missing))
+        if projection.sweeps:
+            self._load_swept(connection, events)
+
+    def _load_swept(self, connection: Connection, events: Sequence[Event]) -> None:
+        """All rows in SQL that a sweep in this batch could touch; those cached are newer."""
+        for event in events:
+            sweep = self._projection.sweeps.get(type(event.fact))
+            if sweep is not None:
+                for key, row in self._store.load_where(connection, sweep.where(event)):
+                    self._rows.setdefault(key, row)
+
+    def _trim(self, changed: dict[Key, Row | None]) -> None:
+        """Keep what changed last; forget what changed longest ago."""
+        rows = self._rows
+        for key in changed:
+            rows.move_to_end(key)
+        while len(rows) > self._limit:
+            rows.popitem(last=False)
+
+
+def _decoded(records: Sequence[Record], after: int) -> list[Event]:
+    events = []
+    for expected, record in enumerate(records, start=after + 1):
+        if record.position != expected:
+            raise JournalBroken(
+                f"the journal goes on at position {record.position} where {expected} was expected",
+                position=expected,
+                remedy="Run `mesh audit verify`; restore the store from a backup if events are missing.",
+            )
+        try:
+            events.append(decode(record))
+        except (ValueError, LookupError) as error:
+            raise JournalBroken(
+                f"the event at position {record.position} cannot be read: {error}",
+                position=record.position,
+                remedy="Run `mesh audit verify`; it says whether the store was damaged.",
+            ) from error
+    return events
