@@ -83,7 +83,7 @@ class MemoryEventStore:
     async def read(self, first: int = 1, last: int | None = None) -> AsyncIterator[list[Record]]:
         """See `EventReader.read`."""
         stop = self.stored_position if last is None else min(last, self.stored_position)
-        for start in range(first - 1, stop, BATCH):
+        for start in range(max(first, 1) - 1, stop, BATCH):
             yield self.records[start : min(start + BATCH, stop)]
 
     async def follow(self, first: int = 1) -> AsyncIterator[list[Record]]:
