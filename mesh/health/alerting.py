@@ -133,5 +133,5 @@ def _steps(case: _Case, now: float) -> Iterator[Fact]:
 
 def _resolved(name: str, alert: Alert, text: str, evidence: Mapping[str, float], now: float) -> AlertResolved:
     reason = text if alert.raised_at else f"before it was raised: {text}"
-    open_s = max(0.0, now - (alert.raised_at or alert.pending_at))
+    open_s = max(0.0, now - alert.pending_at)
     return AlertResolved(alert=name, reason=reason, open_s=round(open_s, 3), evidence=dict(evidence))

@@ -11,6 +11,7 @@ from mesh.health import alert_folds
 from mesh.health.records import (
     ACQUAINTED_AFTER_S,
     FORGET_AFTER_S,
+    FORGET_EVERY_S,
     MAX_EXPERTS_PER_PEER,
     MAX_PEERS,
     Offer,
@@ -147,7 +148,9 @@ def _keep(samples: list[Sample], sample: Sample, window: int) -> None:
 
 def _forget(state: Watched, now: float) -> None:
     """Drop what has been gone for so long that nobody waits for it any more."""
-    horizon = now - FORGET_AFTER_S
+    if now - state.forgot_at < FORGET_EVERY_S:
+        return
+    state.forgot_at, horizon = now, now - FORGET_AFTER_S
     for name in [name for name, peer in state.peers.items() if peer.gone_since and peer.gone_since < horizon]:
         _drop_peer(state, name)
     for offers in state.experts.values():

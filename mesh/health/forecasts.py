@@ -23,10 +23,10 @@ def trends(samples: Samples) -> dict[str, Trend]:
     return {name: of for name, of in found.items() if of is not None}
 
 
-def forecasts(samples: Samples) -> dict[str, Forecast]:
-    """When each limited value will be at its limit, where its trend leaves no doubt about the direction."""
-    found = {name: forecast(of, LIMITS[name]) for name, of in trends(samples).items() if name in LIMITS}
-    return {name: ahead for name, ahead in found.items() if ahead is not None}
+def forecast_of(samples: Samples, name: str) -> Forecast | None:
+    """When a value of `LIMITS` will be at its limit, where its trend leaves no doubt about the direction."""
+    of = _trend_of(samples, name)
+    return forecast(of, LIMITS[name]) if of is not None else None
 
 
 def span(seconds: float) -> str:

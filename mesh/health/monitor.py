@@ -30,6 +30,9 @@ PROMPT: frozenset[type[Fact]] = frozenset(
     }
 )
 COALESCE_S = 0.2
+# In a mesh so large that deciding takes long, facts wait longer for each other, so that it takes a tenth of the
+# loop's time at most; but never longer than this.
+COALESCE_MAX_S = 1.0
 # The first sample comes this soon, so that processor and loop have something to be measured over.
 FIRST_SAMPLE_S = 1.0
 
@@ -66,6 +69,7 @@ class HealthMonitor:
         self._lag = LoopLag(self._clock)
         self._announcer = Announcer(state, (LogNotifier(),) if notifiers is None else notifiers)
         self._changed = asyncio.Event()
+        self._coalesce_s = COALESCE_S
         self._sampled_at = 0.0
         self._listening = False
         self.task: asyncio.Task[None] | None = None
@@ -117,8 +121,14 @@ class HealthMonitor:
                 await self._sample()
                 next_sample = max(next_sample, self._clock.monotonic() - self._interval_s) + self._interval_s
             self._changed.clear()
-            for fact in decide(self._state, self.rules, self._clock.now()):
-                self._emit(fact)
+            self._decide()
+
+    def _decide(self) -> None:
+        began = self._clock.monotonic()
+        for fact in decide(self._state, self.rules, self._clock.now()):
+            self._emit(fact)
+        took_s = self._clock.monotonic() - began
+        self._coalesce_s = min(max(COALESCE_S, 10 * took_s), COALESCE_MAX_S)
 
     async def _wait(self, seconds: float) -> None:
         """Until a fact that matters was heard (and the ones that come with it), or ``seconds`` have passed."""
@@ -127,7 +137,7 @@ class HealthMonitor:
                 await self._changed.wait()
         except TimeoutError:
             return
-        await self._clock.sleep(COALESCE_S)
+        await self._clock.sleep(self._coalesce_s)
 
     async def _sample(self) -> None:
         host = await self._host.read()

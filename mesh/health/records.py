@@ -14,6 +14,8 @@ START_GRACE_S = 30.0
 ACQUAINTED_AFTER_S = 2.0
 # What has been gone for this long is no longer watched.
 FORGET_AFTER_S = 7 * 86400.0
+# How often that is looked at.
+FORGET_EVERY_S = 3600.0
 # Strangers can make up identities and experts; these bound what they can make us remember.
 MAX_PEERS = 2000
 MAX_EXPERTS_PER_PEER = 64
@@ -91,6 +93,7 @@ class Watched(msgspec.Struct):
     window: int = 20
     position: int = 0
     started_at: float = 0.0
+    forgot_at: float = 0.0
     own: NodeHealth = msgspec.field(default_factory=NodeHealth)
     peers: dict[str, PeerHealth] = {}
     experts: dict[str, dict[str, Offer]] = {}

@@ -16,7 +16,7 @@ import msgspec
 # With fewer points the 95 % interval has no end.
 MIN_POINTS = 5
 # n points give n²/2 slopes: more points than this are thinned evenly, the last one always kept.
-MAX_POINTS = 200
+MAX_POINTS = 100
 _Z_95 = 1.959964
 
 Point = tuple[float, float]

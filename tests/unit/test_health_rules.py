@@ -121,6 +121,19 @@ class TestExpertUnavailable:
         story = a_peer().given(10, offered()).given(20, ExpertExpired(peer=PEER, expert="solver", reason="not renewed"))
         assert story.alerts_when(20) == [f"pending {self.ALERT}"]
 
+    def test_an_offer_that_its_peer_withdrew_is_nothing(self):
+        story = a_peer().given(10, offered(available=False))
+        story.when(10)
+        story.given(20, ExpertExpired(peer=PEER, expert="solver", reason="withdrawn"))
+        assert story.alerts_when(20) == [f"resolved {self.ALERT}"]
+
+    def test_offers_that_ended_with_the_connection_may_come_again(self):
+        story = a_peer().given(10, offered(valid_s=30))
+        story.given(20, disconnected(), ExpertExpired(peer=PEER, expert="solver", reason="the peer is not connected"))
+        story.given(21, connected())
+        assert story.alerts_when(50) == []
+        assert story.given(50, offered()).alerts_when(52) == []
+
     def test_the_experts_of_a_lost_peer_are_left_to_peer_lost(self):
         story = a_peer().given(10, offered()).given(20, disconnected())
         assert story.alerts_when(100) == ["pending peer_lost/peer", "raised peer_lost/peer"]

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from mesh.health.forecasts import forecasts, span, trends
+from mesh.health.forecasts import forecast_of, span, trends
 from mesh.health.trend import MAX_POINTS, MIN_POINTS, Trend, forecast, trend
 from tests.kit.health_story import node_sample
 
@@ -74,9 +74,10 @@ def test_many_points_are_thinned_and_the_last_is_kept():
 
 def test_a_filling_disk_is_forecast_from_samples():
     samples = [(30.0 * x, node_sample(disk_percent=60 + 0.055 * x, memory_percent=-1)) for x in range(20)]
-    ahead = forecasts(samples)
-    assert set(ahead) == {"disk_percent"}
-    assert span(ahead["disk_percent"].in_s) == "6 h"
+    ahead = forecast_of(samples, "disk_percent")
+    assert ahead is not None
+    assert span(ahead.in_s) == "6 h"
+    assert forecast_of(samples, "memory_percent") is None
     assert "memory_percent" not in trends(samples)
 
 

@@ -43,7 +43,7 @@ class AlertAcknowledged(Fact, frozen=True, kw_only=True):
 
 
 class AlertResolved(Fact, frozen=True, kw_only=True):
-    """The condition no longer holds."""
+    """The condition no longer holds; ``open_s`` is the time since it was pending."""
 
     type: ClassVar[str] = "alert.resolved"
     alert: str

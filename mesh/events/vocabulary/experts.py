@@ -46,7 +46,7 @@ class ExpertOffered(Fact, frozen=True, kw_only=True):
 
 
 class ExpertExpired(Fact, frozen=True, kw_only=True):
-    """An offer was withdrawn, or was not renewed in time."""
+    """An offer holds no longer: ``reason`` is ``withdrawn`` where the peer took it back itself."""
 
     type: ClassVar[str] = "expert.expired"
     peer: str

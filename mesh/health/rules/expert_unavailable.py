@@ -6,6 +6,9 @@ from mesh.health.records import Offer
 from mesh.health.rules.rule import Finding, Rule, short
 from mesh.health.state import HealthState
 
+# The reason of ``expert.expired`` where the peer itself took the expert back.
+WITHDRAWN = "withdrawn"
+
 
 def find(state: HealthState, now: float) -> Iterator[Finding]:
     """One finding for each expert that is or was offered; those of a lost peer are `peer_lost`'s to tell."""
@@ -30,6 +33,8 @@ def _judge(state: HealthState, peer: str, offer: Offer, now: float) -> tuple[flo
     fresh = max(offer.at, offer.expired_at) >= _since(state, peer)
     if not fresh and now <= state.believed_until(peer, offer):
         return None, "has not been heard of since the peer came back"
+    if offer.expired_at and offer.why == WITHDRAWN:
+        return 0.0, "was withdrawn"
     if offer.expired_at:
         return 1.0, f"is no longer offered: {offer.why}"
     return 1.0, "is not available" if not offer.available else "has not renewed its offer"

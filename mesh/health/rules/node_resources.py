@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 
 from mesh.config import Severity
-from mesh.health.forecasts import forecasts, span
+from mesh.health.forecasts import LIMITS, forecast_of, span
 from mesh.health.rules.rule import Finding, Rule
 from mesh.health.state import HealthState
 
 GROUP = "node_resources"
+# Below this nobody asks when it will be full.
+_FORECAST_FROM_PERCENT = 75.0
 
 
 def _finder(metric: str, words: str) -> Callable[[HealthState, float], Iterator[Finding]]:
@@ -19,7 +21,8 @@ def _finder(metric: str, words: str) -> Callable[[HealthState, float], Iterator[
             yield Finding(state.node, None, words)
             return
         evidence, text = {metric: round(value, 2)}, f"{value:.1f} % of {words}"
-        if (ahead := forecasts(state.own.samples).get(metric)) is not None:
+        worth_it = metric in LIMITS and value >= _FORECAST_FROM_PERCENT
+        if worth_it and (ahead := forecast_of(state.own.samples, metric)) is not None:
             evidence["full_in_s"] = round(ahead.in_s, 1)
             text += f", full in {span(ahead.in_s)}"
         yield Finding(state.node, value, text, evidence)
