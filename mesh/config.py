@@ -4,10 +4,7 @@
 variables are errors: a typo must not pass in silence.
 """
 
-import difflib
-import json
 import os
-import textwrap
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +14,11 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from mesh import config_problems as problems
 from mesh.errors import ConfigError
 
 ENV_PREFIX = "MESH_"
-ENV_HOME = "MESH_HOME"
+ENV_HOME = problems.ENV_HOME
 FILE_NAME = "config.toml"
 
 Strategy = Literal["local_only", "best_peer", "distributed", "consensus"]
@@ -115,7 +113,9 @@ class RoutingConfig(Section):
     )
     max_content_bytes: int = Field(default=4 << 20, ge=1)
     default_domain: str = Field(
-        default="language", pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="Where a request goes whose domain is unclear"
+        default="language",
+        pattern=r"^[a-z][a-z0-9_-]{0,63}$",
+        description="Where a request goes whose domain is unclear",
     )
     max_in_flight: int = Field(default=1024, ge=1, description="Requests of this node's callers at a time")
     max_backlog: int = Field(
@@ -200,7 +200,7 @@ def load_config(home: Path, overrides: Mapping[str, Any] | None = None) -> Confi
 
     Raises ConfigError that names the key or variable, its value, and what is allowed.
     """
-    _refuse_unknown_variables(os.environ)
+    problems.refuse_unknown_variables(os.environ, Config)
     path = home / FILE_NAME
     tables: dict[str, Any] = {}
     if path.exists():
@@ -215,86 +215,6 @@ def load_config(home: Path, overrides: Mapping[str, Any] | None = None) -> Confi
     try:
         return Config(**tables)
     except SettingsError as error:
-        raise _unreadable_variable(error) from error
+        raise problems.unreadable_variable(error, os.environ, ENV_PREFIX) from error
     except ValidationError as error:
-        raise _explain(error, path) from error
-
-
-def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
-    """pydantic-settings ignores them in silence; a misspelt one must not look like it worked."""
-    known = {ENV_HOME} | {f"{ENV_PREFIX}{name.upper()}" for name in Config.model_fields}
-    for section, field in Config.model_fields.items():
-        model = field.annotation
-        if isinstance(model, type) and issubclass(model, Section):
-            known |= {f"{ENV_PREFIX}{section.upper()}__{name.upper()}" for name in model.model_fields}
-    free_form = (f"{ENV_PREFIX}ALERTS__RULES__",)
-    for name, value in environ.items():
-        if not name.upper().startswith(ENV_PREFIX) or name.upper() in known or name.upper().startswith(free_form):
-            continue
-        near = difflib.get_close_matches(name.upper(), sorted(known), n=1)
-        raise ConfigError(
-            f"the environment variable {name}={_short(value)} is not a setting",
-            remedy=f"Did you mean {near[0]}?" if near else "Unset it; `mesh config` lists the settings.",
-        )
-
-
-def _unreadable_variable(error: SettingsError) -> ConfigError:
-    """A variable that holds a whole table or list has to be JSON; pydantic-settings names the table alone."""
-    section = str(error).split('"')[1]
-    for name, value in os.environ.items():
-        if name.upper().split("__")[0] == f"{ENV_PREFIX}{section.upper()}" and not _is_json(value):
-            return ConfigError(
-                f"the environment variable {name}={_short(value)} is not JSON",
-                remedy="""Write tables and lists as JSON, like '["a", "b"]' or '{"key": 1}'.""",
-            )
-    return ConfigError(str(error), remedy=f"Correct the {ENV_PREFIX}{section.upper()} variables.")
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _explain(error: ValidationError, path: Path) -> ConfigError:
-    lines, places = [], set()
-    for problem in error.errors(include_url=False):
-        location = problem["loc"]
-        key, value = ".".join(str(part) for part in location), _short(problem["input"])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{key} = {value} is not a setting{_suggest(location)}")
-        elif problem["type"] == "missing":
-            lines.append(f"{key} is missing")
-        else:
-            lines.append(f"{key} = {value}: {problem['msg'].removeprefix('Value error, ')}")
-        places.add(_variable_of(location) or str(path))
-    return ConfigError("; ".join(lines), remedy=f"Correct it in {' and '.join(sorted(places))}.")
-
-
-def _variable_of(location: tuple[int | str, ...]) -> str:
-    """The environment variable that gave this setting its value; empty when none did."""
-    names = [ENV_PREFIX + "__".join(str(part) for part in location[:end]).upper() for end in range(len(location), 0, -1)]
-    return next((name for name in os.environ for wanted in names if name.upper() == wanted), "")
-
-
-def _short(value: object) -> str:
-    """The value as people wrote it, but neither whole tables, which may hold secrets, nor long ones."""
-    if isinstance(value, dict):
-        return "{…}"
-    if isinstance(value, list):
-        return "[…]" if any(isinstance(item, dict) for item in value) else textwrap.shorten(repr(value), 80)
-    return repr(value) if len(repr(value)) <= 80 else repr(value)[:79] + "…"
-
-
-def _suggest(location: tuple[int | str, ...]) -> str:
-    model: Any = Config
-    for part in location[:-1]:
-        if isinstance(part, str):
-            field = model.model_fields.get(part)
-            model = field.annotation if field is not None else None
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return ""
-    near = difflib.get_close_matches(str(location[-1]), list(model.model_fields), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+        raise problems.explain(error, str(path), Config, os.environ) from error

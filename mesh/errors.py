@@ -28,6 +28,12 @@ class HomeInUse(MeshError):
     exit_code = 75  # EX_TEMPFAIL
 
 
+class HomeUnusable(MeshError):
+    """A node's data directory cannot be made or written to: missing, read-only, full, or somebody else's."""
+
+    exit_code = 73  # EX_CANTCREAT
+
+
 class IdentityError(MeshError):
     """The node's key file is missing, unreadable, too open, or not an Ed25519 key."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from mesh.errors import HomeInUse
+from mesh.errors import HomeInUse, HomeUnusable
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,19 @@ class Home:
         return self.root / "lock"
 
     def create(self) -> None:
-        """Make the directories that are missing, readable by their owner only."""
-        for directory in (self.root, self.broker, self.credentials, self.logs):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the directories that are missing, readable by their owner only. Raises HomeUnusable."""
+        try:
+            for directory in (self.root, self.broker, self.credentials, self.logs):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(self.root, error) from error
 
 
 class HomeLock:
     """The exclusive right to write below a home; the kernel takes it back when the process ends.
 
-    Use as a context manager. Raises HomeInUse, naming the holder, when another process has it.
+    Use as a context manager. Raises HomeInUse, naming the holder, when another process has it, and HomeUnusable
+    when the lock file cannot be written.
     """
 
     def __init__(self, home: Home, purpose: str) -> None:
@@ -69,23 +73,33 @@ class HomeLock:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> "HomeLock":
-        file = self._home.lock_file.open("a+")
-        os.set_inheritable(file.fileno(), False)
+        try:
+            file = self._home.lock_file.open("a+")
+        except OSError as error:
+            raise _unusable(self._home.root, error) from error
+        try:
+            self._take(file)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+        return self
+
+    def _take(self, file: IO[str]) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = _describe(file.read())
-            file.close()
             raise HomeInUse(
-                f"{self._home.root} is in use by {holder}",
+                f"{self._home.root} is in use by {_describe(file.read())}",
                 remedy="Stop that process, or choose another directory with --home.",
             ) from None
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "purpose": self._purpose}))
-        file.flush()
-        self._file = file
-        return self
+        holder = json.dumps({"pid": os.getpid(), "purpose": self._purpose}).encode()
+        try:
+            file.truncate(0)
+            os.write(file.fileno(), holder)
+        except OSError as error:
+            raise _unusable(self._home.root, error) from error
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
@@ -100,3 +114,10 @@ def _describe(text: str) -> str:
         return f"`{holder['purpose']}` (process {holder['pid']})"
     except (ValueError, KeyError, TypeError):
         return "another process"
+
+
+def _unusable(root: Path, error: OSError) -> HomeUnusable:
+    return HomeUnusable(
+        f"{error.filename or root} cannot be written: {error.strerror}",
+        remedy=f"{root} has to be a directory of the user that runs the node, with room on its disk; see --home.",
+    )

@@ -69,7 +69,7 @@ def is_signed_by(peer_id: str, message: bytes, signature: bytes) -> bool:
 def create_key_file(path: Path) -> Identity:
     """Make a new identity and store its seed, as hex, readable by its owner only.
 
-    Raises IdentityError when the file already exists: an identity is never overwritten.
+    Raises IdentityError when the file already exists, since an identity is never overwritten, or cannot be written.
     """
     identity = Identity.generate()
     try:
@@ -78,11 +78,33 @@ def create_key_file(path: Path) -> Identity:
         raise IdentityError(
             f"{path} already holds an identity", remedy="Keep it, or choose another directory with --home."
         ) from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(identity.seed.hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(identity.seed.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_directory(path.parent)
+    except OSError as error:
+        path.unlink()  # half a key would look like a damaged one
+        raise _unwritable(path, error) from error
     return identity
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> IdentityError:
+    return IdentityError(
+        f"the key file {path} cannot be written: {error.strerror}",
+        remedy="Its directory has to exist, belong to the user that runs the node, and have room on its disk.",
+    )
 
 
 def load_key_file(path: Path) -> Identity:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -23,13 +24,16 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 log = structlog.get_logger(__name__)
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int = 0) -> None:
     """In a child, before exec: ask Linux for SIGTERM when the *thread* that started us ends.
 
-    So start children from the main thread. Elsewhere it does nothing: pid files find what was left over.
+    So start children from the main thread. A ``parent`` (process id) that has ended already is noticed too: then
+    nobody would send the signal any more. Elsewhere it does nothing: pid files find what was left over.
     """
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if parent and os.getppid() != parent:
+            os._exit(1)
 
 
 class SupervisedProcess:
@@ -102,7 +106,7 @@ class SupervisedProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - prctl and getppid alone
                 start_new_session=True,
                 pass_fds=self._pass_fds,
                 env=dict(self._environment()) if self._environment is not None else None,
@@ -120,6 +124,7 @@ class SupervisedProcess:
             started = self._clock.monotonic()
             reason = describe_exit(await wait_for_exit(self._process))
             ended = self._clock.monotonic()
+            ended_how = reason
             self._on_exit(reason)
             pause = _BACKOFF_MIN_S if ended - started > _LASTED_S else pause
             while True:
@@ -130,7 +135,7 @@ class SupervisedProcess:
                     await self._launch()
                     break
                 except Exception as error:  # noqa: BLE001 - whatever kept it from starting, try again and say why
-                    reason = f"{reason}; restart failed: {error}"
+                    reason = f"{ended_how}; restart failed: {error}"
             self.restarts += 1
             self._on_restart(reason, self.restarts, (self._clock.monotonic() - ended) * 1000)
 
@@ -148,22 +153,21 @@ class SupervisedProcess:
 
 async def wait_for_exit(process: "subprocess.Popen[bytes]") -> int:
     """Return the exit status of a child once it has one, without blocking the event loop."""
-    if hasattr(os, "pidfd_open"):
-        try:
-            descriptor = os.pidfd_open(process.pid)
-        except ProcessLookupError:
-            return process.wait()
-        loop = asyncio.get_running_loop()
-        exited = loop.create_future()
-        loop.add_reader(descriptor, lambda: exited.done() or exited.set_result(None))
-        try:
-            await exited
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+    if process.poll() is not None:  # its id may be another process's by now
         return process.wait()
-    while process.poll() is None:
-        await asyncio.sleep(0.05)
+    if not hasattr(os, "pidfd_open"):
+        while process.poll() is None:  # noqa: ASYNC110 - nothing here tells us
+            await asyncio.sleep(0.05)
+        return process.wait()
+    descriptor = os.pidfd_open(process.pid)
+    loop = asyncio.get_running_loop()
+    exited = asyncio.Event()
+    loop.add_reader(descriptor, exited.set)
+    try:
+        await exited.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
     return process.wait()
 
 

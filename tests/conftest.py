@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 
@@ -7,6 +9,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="rewrite the golden files from what the code does now, instead of comparing with them",
     )
+
+
+def pytest_configure() -> None:
+    # looptime asks for the current loop around every test, also where there is none; unless told so, asyncio makes
+    # one then, which nobody closes.
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture
