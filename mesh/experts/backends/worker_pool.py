@@ -1,8 +1,10 @@
 """Worker processes (`mesh.experts.backends.worker`) that run one job each and can be killed in the middle of it."""
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -53,8 +55,9 @@ class _Worker:
         return await self._receive()
 
     async def end(self) -> None:
-        """Kill it, and return once it is gone."""
-        self.process.kill()
+        """Kill it and what it started, and return once it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         if self._writer is not None:
             self._writer.close()
         self._link.close()
