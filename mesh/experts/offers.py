@@ -51,16 +51,15 @@ class _Peer:
 
 
 class OfferBoard:
-    """Keeps this node's picture of all offers, as events. Make it before `Peers.start`; then `run` it."""
+    """Keeps this node's picture of all offers, as events. Make it before `Peers.start`, then `start` it."""
 
     def __init__(
         self,
+        peers: Gossip,
+        local: LocalAsk,
         journal: Journal,
         state: RoutingState,
-        local: LocalAsk,
-        peers: Gossip,
         *,
-        peer_id: str,
         interval_s: float,
         clock: Clock,
     ) -> None:
@@ -68,36 +67,49 @@ class OfferBoard:
         self._state = state
         self._local = local
         self._network = peers
-        self._peer_id = peer_id
+        self._peer_id = journal.origin
         self._interval_s = interval_s
         self._clock = clock
         self._peers: dict[str, _Peer] = {}
         self._tasks = TaskOwner()
         self._pulls = asyncio.Semaphore(PULLS_AT_ONCE)
         self._wake = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
         self._announced: frozenset[str] = frozenset()
         self._announced_at = float("-inf")
         self._news = False
         journal.listen(self._hear_journal)
         peers.serve(OFFERS, self._serve)
-        peers.on_gossip_of(TOPIC, self.heard)
+        peers.register(TOPIC, self.heard)
 
     def changed(self) -> None:
         """This node's own experts came, went or changed: tell the others now."""
         self._wake.set()
 
-    async def run(self) -> None:
-        """Announce, pull and expire, until cancelled."""
-        try:
-            while True:
-                self._wake.clear()
-                self._note_own()
-                self._expire()
-                self._start_pulls()
-                await self._announce()
-                await self._wait()
-        finally:
-            await self._tasks.end()
+    async def start(self) -> None:
+        """Announce what this node serves, and go on announcing, pulling and expiring until `stop`."""
+        self._keeper = asyncio.create_task(self._keep(), name="keep offers")
+
+    async def stop(self) -> None:
+        """End; nothing of it runs when this returns."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._tasks.end()
+
+    @property
+    def keeper(self) -> "asyncio.Task[None] | None":
+        """The task that does it; it ends only by `stop`, so its owner watches it for failure."""
+        return self._keeper
+
+    async def _keep(self) -> None:
+        while True:
+            self._wake.clear()
+            self._note_own()
+            self._expire()
+            self._start_pulls()
+            await self._announce()
+            await self._wait()
 
     def heard(self, signer: str, data: bytes) -> None:
         """Offers that ``signer`` gossips. Raises PeerMisbehaved."""

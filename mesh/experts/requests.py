@@ -246,7 +246,7 @@ def recover(state: RoutingState, journal: Journal) -> int:
 
     Call it once the journal is open and ``node.started`` is recorded, before anything is asked.
     """
-    left = {request: open_request.last_position for request, open_request in state.requests.items()}
+    left = {request: state.requests[request].last_position for request in state.in_flight()}
     if left:
         journal.emit(
             NodeRecovered(interrupted_requests=len(left), journal_position=journal.position), subject=journal.origin

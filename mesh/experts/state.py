@@ -39,7 +39,7 @@ class RoutingState(msgspec.Struct):
 
     def in_flight(self) -> tuple[str, ...]:
         """The requests that have no outcome yet, oldest first."""
-        return tuple(self.requests)
+        return tuple(sorted(self.requests, key=lambda request: self.requests[request].position))
 
     def attempts_in_flight(self) -> int:
         """How many dispatched attempts have not come back."""
