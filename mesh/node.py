@@ -62,6 +62,9 @@ class Node:
         """Come up: journal first, then everything that writes to it, the API last. Raises MeshError."""
         try:
             await self._start()
+        except ExceptionGroup as group:
+            await self._stack.aclose()
+            raise group.exceptions[0] from None
         except BaseException:
             await self._stack.aclose()
             raise
@@ -72,8 +75,9 @@ class Node:
         self.identity = load_key_file(self._home.key_file)
         self.broker = await self._start_broker()
         await self._open_journal()
-        await self._start_projector()
-        await self._start_mesh()
+        async with asyncio.TaskGroup() as starting:
+            starting.create_task(self._start_projector(), name="start the projector")
+            starting.create_task(self._start_mesh(), name="start the mesh")
         await self._start_health()
         await self._start_api()
         log.info("the node serves", name=self.name, peer=self.identity.peer_id, addresses=self.overlay.addresses)

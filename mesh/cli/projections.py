@@ -17,19 +17,15 @@ def rebuild(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - fr
     """Build every table anew from the journal, beside the old ones, and swap."""
     from mesh.journals import journal_reader
     from mesh.projections.database import database_url
-    from mesh.projections.rebuild import Rebuilt
+    from mesh.projections.digest import Digest
     from mesh.projections.rebuild import rebuild as rebuild_tables
 
-    async def run() -> Rebuilt:
+    async def run() -> Digest:
         home, config = options.load()
         async with journal_reader(home, config) as reader:
             return await rebuild_tables(database_url(home, config.storage), reader)
 
-    done = asyncio.run(run())
-    if options.json:
-        print_json(done._asdict())
-    else:
-        print(f"{len(done.tables)} tables rebuilt from {done.position} events in {done.seconds:.1f} s")
+    _print(asyncio.run(run()), as_json=options.json)
 
 
 def digest(
@@ -42,12 +38,13 @@ def digest(
     """The canonical hash of all tables, and the position of the journal that they show."""
     from mesh.journals import journal_reader
     from mesh.projections.database import database_url
-    from mesh.projections.rebuild import Verification, read_digest, verify_rebuild
+    from mesh.projections.digest import live_digest
+    from mesh.projections.rebuild import Verification, verify_rebuild
 
     home, config = options.load()
     url = database_url(home, config.storage)
     if not check:
-        _print(read_digest(url), as_json=options.json)
+        _print(live_digest(url), as_json=options.json)
         return
 
     async def verify() -> Verification:

@@ -1,4 +1,4 @@
-"""The demo's nodes as real processes: ``mesh up`` each, started, killed and started again."""
+"""Nodes as real processes: ``mesh up`` each, started, killed and started again."""
 
 import asyncio
 import os
@@ -22,27 +22,22 @@ READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 
 
-class DemoNode:
-    """One member, its home, and its process while it runs."""
+class NodeProcess:
+    """A home below ``root``, and its ``mesh up`` process while it runs."""
 
-    def __init__(self, member: Member, root: Path) -> None:
-        self.member = member
-        self.home = Home(root / member.name)
+    def __init__(self, name: str, root: Path) -> None:
+        self.name = name
+        self.home = Home(root / name)
         self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def name(self) -> str:
-        """What the demo calls it."""
-        return self.member.name
 
     @property
     def peer_id(self) -> str:
         """Its PeerId, from its key file."""
         return load_key_file(self.home.key_file).peer_id
 
-    def prepare(self) -> None:
-        """Make its home and identity."""
-        initialise(self.home, config="")
+    def prepare(self, config: str = "") -> None:
+        """Make its home and identity; ``config`` is the text of its config.toml."""
+        initialise(self.home, config=config)
 
     async def start(self, *, outlive: bool = False) -> None:
         """Start ``mesh up`` and wait until the node serves. ``outlive``: go on when the demo ends."""
@@ -64,6 +59,22 @@ class DemoNode:
             tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
             raise MeshError(f"node {self.name} did not start:\n{tail}")
 
+    async def command(self, *arguments: str) -> "tuple[int, str, str]":
+        """Run a ``mesh`` command on its home: exit code, standard output, standard error."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "mesh",
+            *arguments,
+            "--home",
+            str(self.home.root),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        return process.returncode or 0, output.decode(), errors.decode()
+
     async def kill(self) -> None:
         """SIGKILL, as a power cut for this process."""
         assert self.process is not None
@@ -84,6 +95,14 @@ class DemoNode:
         """What it says of itself."""
         async with Mesh.connect(self.home.root) as mesh:
             return await mesh.status()
+
+
+class DemoNode(NodeProcess):
+    """One member of the demo."""
+
+    def __init__(self, member: Member, root: Path) -> None:
+        super().__init__(member.name, root)
+        self.member = member
 
 
 async def _read_line(descriptor: int) -> bytes:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -155,20 +154,10 @@ class Story:
         await self._run("audit", "verify")
 
     async def _run(self, *arguments: str) -> None:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "mesh",
-            *arguments,
-            "--home",
-            str(self.entry.home.root),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        self._screen.output(f"mesh {' '.join(arguments)}", output.decode())
-        if process.returncode:
-            raise MeshError(f"`mesh {arguments[0]}` failed with exit code {process.returncode}")
+        status, output, errors = await self.entry.command(*arguments)
+        self._screen.output(f"mesh {' '.join(arguments)}", output + errors)
+        if status:
+            raise MeshError(f"`mesh {arguments[0]}` failed with exit code {status}")
 
     def name_of(self, peer: str) -> str:
         """What the demo calls a peer."""
