@@ -76,15 +76,16 @@ class Session(Generic[E]):
     async def run(self) -> str:
         """Until the stream ends; returns why it did. Raises PeerMisbehaved and SessionRefused, after saying so."""
         writer = asyncio.create_task(self._write(), name=f"write to {self.peer}")
+        last_words = b""
         try:
             if self._opener:
                 self.wire.put(messages.hello(self._ours))
             await self._read()
         except PeerMisbehaved as error:
-            self.wire.put(messages.error(0, "protocol", f"{error.rule}: {error.what}"))
+            last_words = messages.error(0, "protocol", f"{error.rule}: {error.what}")
             raise
         except SessionRefused as error:
-            self.wire.put(messages.error(0, "refused", f"{error.rule}: {error.what}"))
+            last_words = messages.error(0, "refused", f"{error.rule}: {error.what}")
             raise
         except OSError as error:
             self._why = f"the stream broke: {error}"
@@ -92,8 +93,7 @@ class Session(Generic[E]):
             self._ended.set()
             writer.cancel()
             await asyncio.wait([writer])
-            self.wire.flush()
-            self.wire.close()
+            self.wire.close(last_words)
         if not writer.cancelled():
             writer.result()
         return self._why

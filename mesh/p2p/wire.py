@@ -85,10 +85,6 @@ class Wire:
             while self._outbox:
                 await self._write_some()
 
-    def flush(self) -> None:
-        """Write the small frames that are left, without waiting for anything."""
-        self._stream.writer.write(b"".join(self._outbox.take(0)))
-
     async def _write_some(self) -> None:
         data = b"".join(self._outbox.take(_WRITE_BYTES))
         self.bytes_out += len(data)
@@ -97,6 +93,8 @@ class Wire:
         if not self._calm.is_set() and self._outbox.now_bytes <= _OWED_BYTES:
             self._calm.set()
 
-    def close(self) -> None:
-        """Close the stream; what was flushed still goes out."""
-        self._stream.writer.close()
+    def close(self, last_words: bytes = b"") -> None:
+        """Close the stream, after the small frames that are left and ``last_words``; waits for nothing."""
+        if not self._stream.writer.is_closing():
+            self._stream.writer.write(b"".join([*self._outbox.take(0), last_words]))
+            self._stream.writer.close()

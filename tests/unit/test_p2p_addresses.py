@@ -21,7 +21,8 @@ def test_static_peers_by_peer_id_without_ourselves():
 @pytest.mark.parametrize(
     "bad",
     ["", "host:4701", "/ip4/192.0.2.7/tcp/4701", "/ip4/192.0.2.7/tcp/4701/p2p/", f"ip4/1.2.3.4/tcp/1/p2p/{PEER}",
-     f"/p2p/{PEER}", f"//tcp/1/p2p/{PEER}", f"/ip4/192.0.2.7/tcp/4701/p2p/{PEER[:-1]}", f"/ip4/1.2.3.4/tcp/1/p2p/{PEER}/x",
+     f"/p2p/{PEER}", f"//tcp/1/p2p/{PEER}", f"/ip4/192.0.2.7/tcp/4701/p2p/{PEER[:-1]}",
+     f"/ip4/1.2.3.4/tcp/1/p2p/{PEER}/x",
      "/ip4/1.2.3.4/tcp/1/p2p/" + "1" * 50, f"/dns/{'x' * 300}/tcp/1/p2p/{PEER}"],
 )  # fmt: skip
 def test_a_malformed_static_peer_is_a_config_error_that_names_it(bad):
