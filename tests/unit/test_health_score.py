@@ -43,3 +43,10 @@ def test_every_curve_rises_in_its_values_and_covers_the_scale(name, curve):
     assert values == sorted(set(values)), name
     assert max(part for _, part in curve) == 1.0
     assert all(0 <= part <= 1 for _, part in curve)
+
+
+@pytest.mark.parametrize(("name", "curve"), [*NODE_CURVES.items(), *PEER_CURVES.items()])
+def test_every_curve_goes_one_way(name, curve):
+    parts = [part for _, part in curve]
+    higher_is_better = name in {"success", "availability"}
+    assert parts == sorted(parts, reverse=not higher_is_better)
