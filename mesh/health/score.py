@@ -94,4 +94,4 @@ def score(factors: Mapping[str, float]) -> float:
 
 
 def _factors(curves: Mapping[str, Curve], values: Mapping[str, float]) -> dict[str, float]:
-    return {name: factor(curve, values[name]) for name, curve in curves.items() if values[name] >= 0}
+    return {name: round(factor(curve, values[name]), 4) for name, curve in curves.items() if values[name] >= 0}
