@@ -4,6 +4,7 @@ The swap is one transaction, so that readers see either the old rows or the new.
 it is kept waiting for the swap only, then finds that its checkpoint moved, and goes on from there.
 """
 
+import asyncio
 from typing import NamedTuple
 
 from sqlalchemy import Engine
@@ -114,8 +115,10 @@ async def _swap_in(
     with explained(live), live.connect() as connection:
         scratch.attach(connection)
         try:
-            with connection.begin():
-                ahead = 0 if up_to is not None else furthest(read_checkpoints(connection, lock=True)) - runner.position
+            # In a thread, since it waits for whoever writes: that may be a task of this very loop.
+            with await asyncio.to_thread(connection.begin):
+                known = await asyncio.to_thread(read_checkpoints, connection, lock=True)
+                ahead = 0 if up_to is not None else furthest(known) - runner.position
                 if ahead > _LAST_STRETCH:
                     return False
                 if ahead > 0:
