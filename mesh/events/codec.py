@@ -4,6 +4,8 @@ The payload holds what the origin fixed; ``position`` and ``prev`` belong to the
 travel beside the payload (NATS headers), so that the payload is byte-identical in every journal.
 """
 
+from typing import Generic, TypeVar
+
 import msgspec
 
 from mesh.errors import JournalError
@@ -18,7 +20,10 @@ SCHEMA_PREFIX = "urn:mesh:"
 MAX_PAYLOAD_BYTES = 512 * 1024
 
 
-class _Payload(msgspec.Struct, frozen=True, kw_only=True):
+Body = TypeVar("Body")
+
+
+class _Payload(msgspec.Struct, Generic[Body], frozen=True, kw_only=True):
     specversion: str
     id: str
     source: str
@@ -30,11 +35,11 @@ class _Payload(msgspec.Struct, frozen=True, kw_only=True):
     originseq: int
     correlationid: str = ""
     causationid: str = ""
-    data: msgspec.Raw
+    data: Body
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_payload = msgspec.json.Decoder(_Payload).decode
+_decode_payload = msgspec.json.Decoder(_Payload[msgspec.Raw]).decode
 _decode_body = {fact.type: msgspec.json.Decoder(fact).decode for fact in FACTS}
 _facts = {fact.type: fact for fact in FACTS}
 _type_names = {fact: (TYPE_PREFIX + fact.type, f"{SCHEMA_PREFIX}{fact.type}:{fact.version}") for fact in FACTS}
@@ -55,7 +60,7 @@ def encode(event: Event) -> Record:
             originseq=event.origin_seq,
             correlationid=event.correlation,
             causationid=event.causation,
-            data=msgspec.Raw(_encode(event.fact)),
+            data=event.fact,
         )
     )
     if len(payload) > MAX_PAYLOAD_BYTES:

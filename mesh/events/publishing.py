@@ -14,7 +14,7 @@ from mesh.events.envelope import Record
 from mesh.events.stored import headers_of
 from mesh.events.wire import NO_RESPONDERS, Message, status_of
 
-WINDOW = 1024
+WINDOW = 4096
 ACK_EVERY = 128
 MAX_BATCH = 1000
 EXPECTED = "Nats-Expected-Last-Sequence"
@@ -79,7 +79,7 @@ def publisher_for(durability: Literal["process", "power"]) -> Publisher:
 
 
 def _publish(parts: list[bytes], record: Record, extra: str, reply: str) -> None:
-    headers, payload = f"{headers_of(record)}{extra}\r\n", record.payload
+    headers, payload = f"{headers_of(record)}{extra}\r\n", record.payload  # ASCII: characters are bytes
     size = len(headers)
     parts.append(f"HPUB {record.subject} {reply}{size} {size + len(payload)}\r\n{headers}".encode())
     parts.append(payload)

@@ -24,7 +24,7 @@ from mesh.events.publishing import ACK_EVERY, Refusal, publisher_for, read_ackno
 from mesh.events.reader_nats import NatsEventReader
 from mesh.events.refusals import WRONG_LAST_SEQUENCE, explain, is_final
 from mesh.events.store import Head
-from mesh.events.stored import MESSAGE_ID, PREV
+from mesh.events.stored import ID, PREV
 from mesh.events.stream import StreamSettings, open_stream
 from mesh.events.tail import verify_tail
 from mesh.events.waiters import Waiters
@@ -337,7 +337,7 @@ class NatsEventStore:
         message = await jetstream.message_at(connection, position)
         if message is None:
             raise JournalBroken(f"the event at position {position} is missing from the store", position=position)
-        found = _Written(position, header(message.headers, MESSAGE_ID), header(message.headers, PREV))
+        found = _Written(position, header(message.headers, ID), header(message.headers, PREV))
         if found != ours:
             raise _fenced(position, f"holds event {found.id or 'without an id'}, which this process did not write")
 

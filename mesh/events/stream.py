@@ -10,8 +10,6 @@ from mesh.events.connection import Connection
 from mesh.events.jetstream import JetStreamError, StreamState
 from mesh.events.subjects import ALL, STREAM
 
-# The writer states the expected sequence with every event, so this is only a second net; each id costs memory.
-_DUPLICATE_WINDOW_NS = 10 * 10**9
 _UNLIMITED = -1
 
 
@@ -37,7 +35,6 @@ class StreamSettings:
             "allow_direct": True,
             "allow_atomic": True,
             "compression": "s2",
-            "duplicate_window": _DUPLICATE_WINDOW_NS,
         }
 
 
