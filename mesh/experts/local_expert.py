@@ -76,7 +76,7 @@ class LocalExpert:
             await self._end(work)
             raise AttemptFailed("expired", f"{self.config.name} had no answer within {call.timeout_ms} ms") from None
         finally:
-            if work is not None and not work.done():
+            if work is not None and not work.cancelling():
                 work.cancel()
         assert work is not None
         return self._result(work)
