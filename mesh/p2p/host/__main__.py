@@ -9,19 +9,14 @@ os.environ["PY_YAMUX_RELEASE_ON_READ"] = "0"
 
 import trio
 
-from mesh.p2p.host.control import NodeGone
 from mesh.p2p.host.service import serve
 from mesh.p2p.host.settings import take_over
 
 
 def main() -> None:
-    """Serve until the node is gone. Then there is nothing to save, and nobody to wait for."""
+    """Serve until the node is gone."""
     logging.disable(logging.ERROR)  # py-libp2p logs every stranger's mistake; what matters is reported as a fact
-    settings = take_over(int(sys.argv[1]))
-    try:
-        trio.run(serve, settings)
-    except* NodeGone:
-        os._exit(0)
+    trio.run(serve, take_over(int(sys.argv[1])))
 
 
 main()

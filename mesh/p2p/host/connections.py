@@ -32,6 +32,7 @@ class Connection:
     inbound_streams: int = 0
     outbound_streams: int = 0
     refused_streams: int = 0
+    protocols: frozenset[str] = frozenset()
 
     @property
     def direction(self) -> str:
@@ -65,7 +66,7 @@ class Connections(INotifee):
         self._by_peer: dict[str, _Presence] = {}
         self._by_muxed: dict[object, Connection] = {}
         self.on_connected: Callable[[Connection], None] = lambda _connection: None
-        self.on_gone: Callable[[str], None] = lambda _peer: None
+        self.on_left: Callable[[Connection], None] = lambda _connection: None
         self.on_own_identity: Callable[[Connection], None] = lambda _connection: None
 
     def __iter__(self) -> Iterator[Connection]:
@@ -96,7 +97,7 @@ class Connections(INotifee):
         assert isinstance(muxed, SteadyYamux)
         if muxed in self._by_muxed:
             return self._by_muxed[muxed]
-        if muxed.event_shutting_down.is_set():
+        if muxed.event_shutting_down.is_set() or muxed.wire.closed.is_set():
             return None
         connection = Connection(next(self._names), str(muxed.peer_id), swarm, muxed, muxed.wire)
         connection.wire.settled = True
@@ -139,7 +140,7 @@ class Connections(INotifee):
             del self._by_peer[connection.peer]
             reason = connection.wire.end_reason or "closed by the peer"
             self._report(Disconnected(connection.peer, presence.reported, reason))
-            self.on_gone(connection.peer)
+        self.on_left(connection)
 
     async def connected(self, network: INetwork, conn: INetConn) -> None:
         """See INotifee."""

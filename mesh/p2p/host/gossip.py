@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
-from libp2p.abc import INetStream
+from libp2p.abc import IMuxedConn, INetStream
 from libp2p.host.basic_host import BasicHost
 from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
@@ -36,8 +36,10 @@ class SafePubsub(Pubsub):
         host: BasicHost,
         router: GossipSub,
         topics: tuple[str, ...],
+        *,
         on_misbehaved: Callable[[ID, str, str], None],
         on_paced: Callable[[ID, Refusal], None],
+        is_connected: Callable[[str], bool],
     ) -> None:
         super().__init__(
             host,
@@ -48,7 +50,30 @@ class SafePubsub(Pubsub):
         )
         self._on_misbehaved = on_misbehaved
         self._on_paced = on_paced
+        self._is_connected = is_connected
         self._pace = Damper(burst=_BURST, per_s=MESSAGES_PER_PEER_PER_S)
+
+    def connection_lost(self, peer_id: ID, muxed: IMuxedConn) -> None:
+        """A connection is over. If our stream to the peer was on it, another is opened, at once or when it is back.
+
+        py-libp2p learns of it 0.1 s later, and overlooks it for good when the peer is connected again by then.
+        """
+        stream = self.peers.get(peer_id)
+        if stream is not None and stream.muxed_conn is muxed:
+            self._handle_dead_peer(peer_id)
+
+    def heal(self, peer_id: ID) -> None:
+        """Open our stream to a connected peer, if it is missing: py-libp2p gives up after some kinds of failure."""
+        if peer_id not in self.peers:
+            self._schedule_peer_stream_retry(peer_id)
+
+    def _handle_dead_peer(self, peer_id: ID) -> None:
+        """A lost stream says nothing of the peer's subscriptions while the peer is there: it will not repeat them."""
+        topics = [topic for topic, peers in self.peer_topics.items() if peer_id in peers]
+        super()._handle_dead_peer(peer_id)
+        if self._is_connected(str(peer_id)):
+            for topic in topics:
+                self.handle_subscription(peer_id, rpc_pb2.RPC.SubOpts(subscribe=True, topicid=topic))
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
         """See `Pubsub.push_msg`; what a peer sent must not end the service."""

@@ -38,19 +38,18 @@ class Identifier:
     async def ask(self, connection: Connection, stream: INetStream) -> None:
         """Read the peer's answer on an identify stream that we opened, and report it."""
         try:
-            self._take(connection.peer, await read_up_to(stream, MAX_BYTES, _TIMEOUT_S))
+            identified = parse(connection.peer, await read_up_to(stream, MAX_BYTES, _TIMEOUT_S))
+            connection.protocols = frozenset(identified.protocols)
+            self._report(identified)
         finally:
             await stream.close()
 
     async def take_push(self, stream: INetStream) -> None:
         """The peer tells of a change by itself."""
         try:
-            self._take(str(stream.muxed_conn.peer_id), await read_up_to(stream, MAX_BYTES, _TIMEOUT_S))
+            self._report(parse(str(stream.muxed_conn.peer_id), await read_up_to(stream, MAX_BYTES, _TIMEOUT_S)))
         finally:
             await stream.close()
-
-    def _take(self, peer: str, payload: bytes) -> None:
-        self._report(parse(peer, payload))
 
 
 def parse(peer: str, payload: bytes) -> Identified:

@@ -3,6 +3,7 @@
 import itertools
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import trio
 from libp2p.abc import INetStream
@@ -34,7 +35,7 @@ _WATCH_EVERY_S = 1.0
 
 
 async def serve(settings: HostSettings) -> None:
-    """Run until the node is gone, which ends in `NodeGone`; return when an address cannot be listened on."""
+    """Serve the node until it is gone; return at once when an address cannot be listened on."""
     control = Control(await connect_local(settings, 0))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(control.write)
@@ -68,19 +69,24 @@ class Service:
             str(self._host.get_id()), nursery, report=self._report, on_settled=self._door.settle
         )
         self._connections.on_connected = self._greet
-        self._connections.on_gone = self._forget
+        self._connections.on_left = self._forget
         self._connections.on_own_identity = self._refuse_own_identity
         self._dialler = Dialler(self._swarm, self._connections, max_connections=limits.max_connections)
         self._identifier = identify.Identifier(self._host, settings.agent, self._report)
         self._router = gossip.make_router()
         self._pubsub = gossip.SafePubsub(
-            self._host, self._router, settings.topics, self._gossip_misbehaved, self._gossip_paced
+            self._host,
+            self._router,
+            settings.topics,
+            on_misbehaved=self._gossip_misbehaved,
+            on_paced=self._gossip_paced,
+            is_connected=lambda peer: self._connections.of(peer) is not None,
         )
         self._pumps: dict[int, Pump] = {}
         self._stream_ids = itertools.count(1)
 
     async def run(self) -> None:
-        """Serve for ever. Raises NodeGone."""
+        """Serve until `mesh.p2p.host.control.leave`."""
         self._swarm.register_notifee(self._connections)
         self._guard_stream_handlers()
         for protocol in self._settings.protocols:
@@ -214,11 +220,12 @@ class Service:
         except (*STREAM_ENDED, StreamRefused, trio.TooSlowError):
             return  # it does not speak it, or is gone: neither is a fault
 
-    def _forget(self, peer: str) -> None:
-        try:
-            self._host.get_peerstore().clear_peerdata(ID.from_base58(peer))
-        except PeerStoreError:
-            return
+    def _forget(self, connection: Connection) -> None:
+        peer_id = connection.muxed.peer_id
+        self._pubsub.connection_lost(peer_id, connection.muxed)
+        if self._connections.of(connection.peer) is None:
+            with suppress(PeerStoreError):
+                self._host.get_peerstore().clear_peerdata(peer_id)
 
     def _refuse_own_identity(self, connection: Connection) -> None:
         refusal = Refusal("own_identity", "one node with an identity", connection.peer)
@@ -248,6 +255,8 @@ class Service:
             connection.wire.abort(f"silent for {silence_s:.0f} s")
         elif silence_s > silent_s / 3:
             self._nursery.start_soon(connection.muxed.ask_for_life)
+        if not connection.protocols.isdisjoint(self._pubsub.protocols):
+            self._pubsub.heal(connection.muxed.peer_id)
 
     # --- reports -------------------------------------------------------------------------------------------------
 

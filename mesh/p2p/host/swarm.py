@@ -17,7 +17,7 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
-from mesh.p2p.host.muxer import SteadyMuxer, current_wire
+from mesh.p2p.host.muxer import SteadyMuxer, SteadyYamux, current_wire
 from mesh.p2p.host.settings import Limits
 from mesh.p2p.host.tcp import DoorTcp, Wire
 
@@ -37,6 +37,10 @@ class DoorSwarm(Swarm):
         except Exception as error:
             wire.failure = error
             raise
+
+    def get_connections(self, peer_id: ID | None = None) -> list[INetConn]:
+        """Connections that live: py-libp2p lists one for 0.1 s after its end, and opens streams on it."""
+        return [conn for conn in super().get_connections(peer_id) if not _is_closed(conn)]
 
     async def dial_peer(self, peer_id: ID) -> list[INetConn]:
         """Nobody but the node dials: a service that wants a stream to a peer that is gone must not bring it back."""
@@ -100,6 +104,11 @@ async def read_up_to(stream: INetStream, limit: int, timeout_s: float) -> bytes:
                 return bytes(received)
             received += chunk
     raise ValueError(f"the peer sent more than {limit} bytes")
+
+
+def _is_closed(conn: INetConn) -> bool:
+    muxed = conn.muxed_conn
+    return isinstance(muxed, SteadyYamux) and muxed.wire.closed.is_set()
 
 
 def _wire_of(raw_conn: IRawConnection) -> Wire:

@@ -1,0 +1,318 @@
+"""What every overlay must do, whichever technology is behind it."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from mesh.errors import ListenError
+from mesh.p2p.overlay import (
+    Connected,
+    DialFailed,
+    Disconnected,
+    Identified,
+    OverlayDown,
+    Restarted,
+    Stream,
+    StreamRefused,
+)
+from tests.kit.overlays import PROTOCOL, TOPIC, MemoryWorld, ProcessWorld, Recorder, World, reset
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def read_to_end(stream: Stream) -> bytes:
+    """What arrives until the stream ends, however it ends."""
+    received = b""
+    try:
+        while data := await asyncio.wait_for(stream.reader.read(65536), 10):
+            received += data
+    except ConnectionError:
+        pass
+    return received
+
+
+class OverlayContract:
+    async def test_a_dial_connects_and_tells_both(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.overlay.dial(b.peer, b.overlay.addresses, 10)
+        (ours,) = a.heard.of(Connected)
+        assert (ours.peer, ours.direction) == (b.peer, "outbound")
+        await b.heard.until(lambda: b.heard.of(Connected))
+        (theirs,) = b.heard.of(Connected)
+        assert (theirs.peer, theirs.direction) == (a.peer, "inbound")
+        assert ours.setup_ms >= 0
+
+    async def test_peers_say_what_they_are(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        for near, far in ((a, b), (b, a)):
+            identified = (await near.heard.until(lambda near=near: near.heard.of(Identified)))[0]
+            assert identified.peer == far.peer
+            assert PROTOCOL in identified.protocols
+            assert set(far.overlay.addresses) <= set(identified.addresses)
+
+    async def test_our_addresses_name_us(self, world: World) -> None:
+        for node in world.nodes:
+            assert node.overlay.addresses
+            assert all(address.endswith(f"/p2p/{node.peer}") for address in node.overlay.addresses)
+
+    async def test_dialling_who_is_connected_does_nothing(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        await a.overlay.dial(b.peer, [], 1)
+        await b.overlay.dial(a.peer, a.overlay.addresses, 1)
+        assert len(a.heard.of(Connected)) == len(b.heard.of(Connected)) == 1
+
+    async def test_a_dial_without_addresses_fails(self, world: World) -> None:
+        a, b, _ = world.nodes
+        with pytest.raises(DialFailed, match=b.peer):
+            await a.overlay.dial(b.peer, [], 5)
+
+    async def test_a_dead_address_fails_and_is_named(self, world: World) -> None:
+        a, b, _ = world.nodes
+        with pytest.raises(DialFailed, match=re.escape("/ip4/127.0.0.1/tcp/1")):
+            await a.overlay.dial(b.peer, ["/ip4/127.0.0.1/tcp/1"], 5)
+        assert not a.heard.of(Connected)
+
+    async def test_after_a_failed_dial_a_good_one_works_at_once(self, world: World) -> None:
+        a, b, _ = world.nodes
+        with pytest.raises(DialFailed):
+            await a.overlay.dial(b.peer, ["/ip4/127.0.0.1/tcp/1"], 5)
+        await a.dial(b)
+
+    async def test_a_dead_address_does_not_hide_a_good_one(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.overlay.dial(b.peer, ["/ip4/127.0.0.1/tcp/1", *b.overlay.addresses], 10)
+        assert a.is_connected(b)
+
+    async def test_another_peer_at_the_address_is_not_the_one_we_wanted(self, world: World) -> None:
+        a, b, c = world.nodes
+        plain = [address.partition("/p2p/")[0] for address in c.overlay.addresses]
+        with pytest.raises(DialFailed):
+            await a.overlay.dial(b.peer, plain, 5)
+        assert not a.is_connected(b)
+        assert not a.is_connected(c)
+
+    async def test_a_stream_needs_a_connection(self, world: World) -> None:
+        a, b, _ = world.nodes
+        with pytest.raises(StreamRefused):
+            await a.overlay.open_stream(b.peer, PROTOCOL, 5)
+
+    async def test_a_stream_of_an_unknown_protocol_is_refused(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        with pytest.raises(StreamRefused):
+            await a.overlay.open_stream(b.peer, "/nobody/speaks/this", 5)
+        await a.stream_to(b)
+
+    async def test_a_mebibyte_goes_there_and_back(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        near, far = await a.stream_to(b)
+        assert (far.peer, far.protocol) == (a.peer, PROTOCOL)
+        sent = bytes(range(256)) * 4096
+
+        async def echo() -> None:
+            while data := await far.reader.read(65536):
+                far.writer.write(data)
+                await far.writer.drain()
+            far.writer.close()
+
+        async def send() -> None:
+            for start in range(0, len(sent), 30_000):
+                near.writer.write(sent[start : start + 30_000])
+                await near.writer.drain()
+            near.writer.write_eof()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(echo())
+            group.create_task(send())
+            answer = group.create_task(read_to_end(near))
+        assert answer.result() == sent
+
+    async def test_either_direction_ends_on_its_own(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        near, far = await a.stream_to(b)
+        near.writer.write(b"question")
+        near.writer.write_eof()
+        assert await far.reader.read(-1) == b"question"
+        far.writer.write(b"answer")
+        far.writer.close()
+        assert await near.reader.read(-1) == b"answer"
+
+    async def test_closing_ends_the_stream_for_the_peer_and_what_was_sent_arrives(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        near, far = await a.stream_to(b)
+        near.writer.write(b"last words")
+        near.writer.close()
+        assert await read_to_end(far) == b"last words"
+        again, _ = await a.stream_to(b)
+        assert not again.writer.is_closing()
+
+    async def test_streams_do_not_hold_each_other_up(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        stuck, _ = await a.stream_to(b)
+        stuck.writer.write(b"x" * (8 << 20))  # nobody reads this
+        free, far = await a.stream_to(b)
+        free.writer.write(b"quick")
+        assert await asyncio.wait_for(far.reader.readexactly(5), 5) == b"quick"
+
+    async def test_disconnecting_ends_streams_and_tells_both(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        near, far = await a.stream_to(b)
+        await a.overlay.disconnect(b.peer, "had enough")
+        (gone,) = a.heard.of(Disconnected)
+        assert (gone.peer, gone.reason) == (b.peer, "had enough")
+        assert gone.connection == a.heard.of(Connected)[0].connection
+        await b.heard.until(lambda: b.heard.of(Disconnected))
+        assert await read_to_end(near) == await read_to_end(far) == b""
+        with pytest.raises(StreamRefused):
+            await a.overlay.open_stream(b.peer, PROTOCOL, 5)
+
+    async def test_disconnecting_a_stranger_does_nothing(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.overlay.disconnect(b.peer, "for no reason")
+        assert not a.heard.facts
+
+    async def test_both_dial_at_once_and_are_connected_once(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await asyncio.gather(a.dial(b), b.dial(a))
+        for near, far in ((a, b), (b, a)):
+            stream, other = await near.stream_to(far)
+            stream.writer.write(b"hello")
+            assert await other.reader.readexactly(5) == b"hello"
+        assert [len(node.heard.of(Connected)) for node in (a, b)] == [1, 1]
+        assert not a.heard.of(Disconnected) + b.heard.of(Disconnected)
+        await a.overlay.disconnect(b.peer, "done")
+        await b.heard.until(lambda: b.heard.of(Disconnected))
+        assert [len(node.heard.of(Disconnected)) for node in (a, b)] == [1, 1]
+
+    async def test_gossip_reaches_who_is_not_connected_to_us_but_not_ourselves(self, world: World) -> None:
+        a, b, c = world.nodes
+        await a.dial(b)
+        await b.dial(c)
+        message = (TOPIC, a.peer, b"news")
+
+        async def publish_until_heard() -> None:
+            # Best effort: what is published before the subscriptions are known is lost.
+            while not all(message in node.heard.gossip for node in (b, c)):
+                await a.overlay.publish(TOPIC, b"news")
+                await asyncio.sleep(0.1)
+
+        await asyncio.wait_for(publish_until_heard(), 15)
+        assert not a.heard.gossip
+
+    async def test_a_crash_is_noticed_and_the_overlay_comes_back_where_it_was(self, world: World) -> None:
+        a, b, c = world.nodes
+        await a.dial(b)
+        await c.dial(b)
+        near, far = await a.stream_to(b)
+        addresses = b.overlay.addresses
+        await world.crash(b)
+        for node in (a, c):
+            await node.heard.until(lambda node=node: node.heard.of(Disconnected))
+        assert {fact.peer for fact in b.heard.of(Disconnected)} == {a.peer, c.peer}
+        assert isinstance(b.heard.facts[-1], Restarted)
+        assert await read_to_end(near) == await read_to_end(far) == b""
+        assert b.overlay.addresses == addresses
+        await a.dial(b)
+        await a.stream_to(b)
+
+    async def test_nothing_works_once_it_is_stopped(self, lone_world: World) -> None:
+        a, b = lone_world.nodes[:2]
+        await a.dial(b)
+        near, _ = await a.stream_to(b)
+        await a.overlay.stop()
+        assert len(a.heard.of(Disconnected)) == 1
+        await b.heard.until(lambda: b.heard.of(Disconnected))
+        assert await read_to_end(near) == b""
+        for attempt in (
+            a.overlay.dial(b.peer, b.overlay.addresses, 1),
+            a.overlay.open_stream(b.peer, PROTOCOL, 1),
+            a.overlay.publish(TOPIC, b"x"),
+        ):
+            with pytest.raises(OverlayDown):
+                await attempt
+        await a.overlay.stop()
+
+
+class TestMemoryOverlay(OverlayContract):
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def world(self) -> AsyncIterator[World]:
+        world = MemoryWorld()
+        await world.start()
+        yield world
+        await world.stop()
+
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def lone_world(self, world: World) -> World:
+        return world
+
+    async def test_a_partition_loses_the_connection_until_it_is_healed(self, world: MemoryWorld) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        world.network.partition(a.peer, b.peer)
+        assert [len(node.heard.of(Disconnected)) for node in (a, b)] == [1, 1]
+        with pytest.raises(DialFailed):
+            await a.overlay.dial(b.peer, b.overlay.addresses, 0.1)
+        world.network.heal(a.peer, b.peer)
+        await a.dial(b)
+
+    async def test_a_silent_partition_holds_bytes_and_dials(self, world: MemoryWorld) -> None:
+        a, b, c = world.nodes
+        await a.dial(b)
+        near, far = await a.stream_to(b)
+        world.network.partition(a.peer, b.peer, silent=True)
+        world.network.partition(a.peer, c.peer, silent=True)
+        near.writer.write(b"late")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(far.reader.readexactly(4), 0.05)
+        with pytest.raises(DialFailed):
+            await a.overlay.dial(c.peer, c.overlay.addresses, 0.05)
+        with pytest.raises(StreamRefused):
+            await a.overlay.open_stream(b.peer, PROTOCOL, 0.05)
+        world.network.heal(a.peer, b.peer)
+        assert await far.reader.readexactly(4) == b"late"
+
+    async def test_who_is_killed_says_nothing_more(self, world: MemoryWorld) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        heard = len(b.heard.facts)
+        world.network.kill(b.peer)
+        assert a.heard.of(Disconnected)
+        assert len(b.heard.facts) == heard
+
+    async def test_two_overlays_with_one_identity_are_refused(self, world: MemoryWorld) -> None:
+        twin = type(world.nodes[0].overlay)(world.network, world.nodes[0].peer)
+        with pytest.raises(ListenError):
+            await twin.start(Recorder(), protocols=[], topics=[])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def processes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    world = ProcessWorld(tmp_path_factory.mktemp("overlay"))
+    await world.start()
+    yield world
+    await world.stop()
+
+
+@pytest.mark.e2e
+class TestProcessOverlay(OverlayContract):
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def world(self, processes: World) -> World:
+        await reset(processes)
+        return processes
+
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def lone_world(self, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+        world = ProcessWorld(tmp_path_factory.mktemp("lone"), count=2)
+        await world.start()
+        yield world
+        await world.stop()
