@@ -21,10 +21,8 @@ from mesh.p2p.streams import our_hello
 from tests.kit.wire_pair import answering
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
-FENCES = {
-    (language, name): body
-    for language, name, body in re.findall(r"^```(\w+) (\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-}
+_FENCE = re.compile(r"^```(\w+) (\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCES = {(language, name): body for language, name, body in _FENCE.findall(TEXT)}
 
 
 def hex_of(name: str) -> bytes:
