@@ -8,7 +8,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
@@ -24,6 +24,7 @@ FILE_NAME = "config.toml"
 Strategy = Literal["local_only", "best_peer", "distributed", "consensus"]
 PolicyName = Literal["p2c_peak_ewma", "weighted", "round_robin"]
 Severity = Literal["info", "warning", "error", "critical"]
+DOMAIN_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 
 
 class Section(BaseModel):
@@ -93,7 +94,7 @@ class ExpertConfig(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     backend: Literal["python", "openai", "mathematics", "code", "context", "llm", "tools"]
-    domains: list[str] = Field(min_length=1, max_length=16)
+    domains: list[Annotated[str, Field(pattern=DOMAIN_PATTERN)]] = Field(min_length=1, max_length=16)
     concurrency: int = Field(default=4, ge=1, le=1024)
     queue: int = Field(default=64, ge=0, le=100_000)
     quality: float = Field(default=0.5, ge=0, le=1)

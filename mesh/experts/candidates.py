@@ -11,8 +11,8 @@ from mesh.experts.state import RoutingState
 from mesh.experts.tracks import Track, latency_at, success_at
 
 # A decision is an event: what it lists is bounded, however large the mesh.
-MAX_CANDIDATES = 64
-MAX_EXCLUSIONS = 64
+MAX_CANDIDATES = 32
+MAX_EXCLUSIONS = 32
 # The expected latency where nothing at all was measured yet.
 PRIOR_LATENCY_MS = 1000.0
 # How much of its score a candidate keeps in each state of health; one not rated yet is not held back.

@@ -20,7 +20,7 @@ from mesh.experts.known import Offer
 from mesh.experts.offer_news import is_news
 from mesh.experts.ports import Gossip, LocalAsk
 from mesh.experts.state import RoutingState
-from mesh.experts.wire import OFFERS, decode_offers, encode_offers
+from mesh.experts.wire import MAX_VALID_S, OFFERS, decode_offers, encode_offers
 from mesh.p2p.calls import CallFailed, InboundCall, Reply
 from mesh.p2p.tasks import TaskOwner
 
@@ -122,7 +122,7 @@ class OfferBoard:
 
     @property
     def _valid_s(self) -> float:
-        return VALID_INTERVALS * self._interval_s
+        return min(VALID_INTERVALS * self._interval_s, MAX_VALID_S)
 
     def _note_own(self) -> None:
         """The load of our own experts is an event as well: a decision reads nothing but the journal."""
@@ -167,7 +167,7 @@ class OfferBoard:
             peer.pull_at = min(peer.pull_at, peer.heard_at + SPACING_S)
             return
         peer.heard_at, peer.retry_s = now, FIRST_RETRY_S
-        peer.pull_at = now + QUIET_INTERVALS * self._interval_s
+        peer.pull_at = now + min(QUIET_INTERVALS * self._interval_s, MAX_VALID_S / 3)
         known = self._state.offers.get(peer_id, {})
         served = {offer.expert for offer in offers}
         self._withdraw(peer_id, tuple(expert for expert in known if expert not in served), "withdrawn")

@@ -58,6 +58,6 @@ class Gossip(Calls, Protocol):
         """Tell everybody something small, best effort. Raises OverlayDown."""
         ...
 
-    def on_gossip_of(self, topic: str, callback: Callable[[str, bytes], None]) -> None:
+    def register(self, topic: str, callback: Callable[[str, bytes], None]) -> None:
         """Call ``callback(signer, data)`` with what arrives on a topic; it may raise PeerMisbehaved."""
         ...

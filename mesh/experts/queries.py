@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from mesh.config import DOMAIN_PATTERN
 from mesh.errors import MeshError
 from mesh.events.vocabulary.requests import Vote
 from mesh.experts.calls import FailureKind
@@ -13,7 +14,6 @@ from mesh.experts.calls import FailureKind
 # The domains that ship; a mesh may add its own names, in the same form.
 DOMAINS = ("reasoning", "coding", "language", "mathematics", "tool_use", "context")
 AUTO = "auto"
-DOMAIN_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 EXPERT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 # They travel in the head of a frame, whose JSON is bounded.
 MAX_OPTIONS_BYTES = 8 * 1024
@@ -61,7 +61,7 @@ class Query(BaseModel):
     fan_out: int = Field(default=0, ge=0, le=16)
     quorum: int = Field(default=0, ge=0, le=16)
     delivery: Literal["stream", "whole"] = "stream"
-    options: Options = {}
+    options: Options = Field(default_factory=dict)
     caller: Text = Field(default="local", max_length=128)
 
 

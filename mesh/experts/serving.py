@@ -9,6 +9,7 @@ from mesh.events.journal import Emission, Journal
 from mesh.events.vocabulary.requests import RequestServed
 from mesh.experts.answers import digest, sign_answer
 from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
+from mesh.experts.wire import fit_model
 from mesh.identity import Identity
 
 _OUTCOMES = ("cancelled", "overloaded", "expired")
@@ -57,7 +58,7 @@ class Serving:
         except UnicodeEncodeError as error:
             raise AttemptFailed("failed", f"the answer is not Unicode text: {error}") from None
         text_digest = digest(answer.text)
-        model = answer.model or model
+        model = fit_model(answer.model or model)
         signed = msgspec.structs.replace(
             answer,
             model=model,

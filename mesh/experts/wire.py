@@ -8,10 +8,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from mesh.config import DOMAIN_PATTERN
 from mesh.errors import PeerMisbehaved
 from mesh.events.vocabulary.experts import ExpertOffered
 from mesh.experts.calls import Answer, Call
-from mesh.experts.queries import DOMAIN_PATTERN, EXPERT_PATTERN, Options, Text
+from mesh.experts.queries import EXPERT_PATTERN, Options, Text
 
 ASK = "expert.ask"
 OFFERS = "expert.offers"
@@ -20,12 +21,13 @@ MAX_ANSWER_BYTES = 8 << 20
 MAX_CHUNK_BYTES = 32 * 1024
 MAX_OFFERS = 64
 MAX_OFFERS_BYTES = 32 * 1024
-MAX_VALID_S = 3600.0
+MAX_VALID_S = 86_400.0
+MAX_MODEL_CHARS = 128
 
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Domain = Annotated[str, Field(pattern=DOMAIN_PATTERN)]
 Expert = Annotated[str, Field(pattern=EXPERT_PATTERN)]
-Model = Annotated[Text, Field(max_length=128)]
+Model = Annotated[Text, Field(max_length=MAX_MODEL_CHARS)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Tokens = Annotated[int, Field(ge=-1, le=1 << 40)]
 Milliseconds = Annotated[float, Field(ge=-1, le=1e9, allow_inf_nan=False)]
@@ -44,7 +46,7 @@ class AskHeader(FromPeer):
     expert: Expert
     domain: Domain
     stream: bool = False
-    options: Options = {}
+    options: Options = Field(default_factory=dict)
 
 
 class AnswerHeader(FromPeer):
@@ -124,7 +126,7 @@ def encode_offers(peer: str, offers: list[ExpertOffered], valid_s: float) -> byt
     entries = tuple(
         OfferEntry(
             expert=offer.expert,
-            model=offer.model,
+            model=fit_model(offer.model),
             domains=offer.domains,
             concurrency=offer.concurrency,
             queue_limit=offer.queue_limit,
@@ -202,6 +204,11 @@ class TextJoiner:
             return b"".join(self._parts)[skip_bytes:].decode()
         except UnicodeDecodeError as error:
             raise PeerMisbehaved("answer_not_utf8", f"the answer is not UTF-8: {error.reason}") from None
+
+
+def fit_model(name: str) -> str:
+    """What a backend calls its model, as far as it may travel; what is signed must be this."""
+    return name[:MAX_MODEL_CHARS].encode("utf-8", "replace").decode()
 
 
 def explain(error: ValidationError) -> str:
