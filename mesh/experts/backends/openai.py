@@ -55,7 +55,8 @@ class OpenAIBackend:
             base_url=self._options.base_url,
             headers=headers,
             timeout=httpx.Timeout(None, connect=self._options.connect_timeout_s),
-            limits=httpx.Limits(max_connections=self._concurrency + 1),
+            # A connection a call: one that is kept may be closed by the server just as the next call goes out.
+            limits=httpx.Limits(max_connections=self._concurrency + 1, max_keepalive_connections=0),
             proxy=self._options.proxy or None,
             trust_env=False,
         )
