@@ -32,6 +32,11 @@ class Home:
         return self.root / "broker"
 
     @property
+    def journal_head(self) -> Path:
+        """How far the journal is known to have come, so that a lost end is noticed."""
+        return self.root / "journal-head.json"
+
+    @property
     def database(self) -> Path:
         """The projections, as SQLite."""
         return self.root / "state.sqlite"

@@ -1,6 +1,6 @@
 """Finding what was changed in a journal: every event against its chain, its subject, and the node's signatures.
 
-Pure. `mesh.events.audit_journal` reads a stored journal through it.
+Pure. `mesh.events.audit_journal` puts a stored journal through it.
 """
 
 from collections.abc import Iterable
@@ -55,6 +55,15 @@ class Report:
     def ok(self) -> bool:
         """Whether nothing was found."""
         return not self.findings
+
+    def __str__(self) -> str:
+        lines = [f"position {finding.position}: {finding.detail} ({finding.kind})" for finding in self.findings]
+        if self.more:
+            lines.append(f"and {self.more} more")
+        seen = (
+            f"{self.events} events up to position {self.last}; {self.seals} seals, signed up to {self.sealed_position}"
+        )
+        return "\n".join([f"{'whole' if self.ok else 'BROKEN'}: {seen}", *lines])
 
     def require_ok(self, remedy: str) -> None:
         """Raise JournalBroken for the first finding."""
@@ -115,6 +124,16 @@ class Audit:
         self._check_head(record)
         self._check_content(record)
         self._link = self._last_link = link(record.prev, record.position + self._shift, record.payload)
+
+    @property
+    def position(self) -> int:
+        """The last position that was looked at."""
+        return self._next - 1
+
+    def require_reached(self, stored: int) -> None:
+        """The store says that it holds events up to ``stored``: those that it did not give out are missing."""
+        if stored > self.position:
+            self._find(self._next, "missing", f"from here to {stored} the store holds nothing that can be read")
 
     def report(self) -> Report:
         """The result so far."""

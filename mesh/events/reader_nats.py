@@ -23,7 +23,7 @@ class NatsEventReader:
         self._address = address
 
     async def last_position(self) -> int:
-        """The position of the last stored event, 0 when there is none yet. Raises BrokerError."""
+        """See `EventReader.last_position`. Raises BrokerError when the server cannot be reached."""
         connection = await connect(self._address, name="mesh reader")
         try:
             return (await jetstream.stream_state(connection)).last

@@ -21,6 +21,10 @@ class Head(NamedTuple):
 class EventReader(Protocol):
     """Reads stored records, in order and without gaps."""
 
+    async def last_position(self) -> int:
+        """The last stored position, 0 when there is none."""
+        ...
+
     def read(self, first: int = 1, last: int | None = None) -> AsyncIterator[list[Record]]:
         """Yield batches of records from ``first`` to ``last`` (default: what is stored now), contiguous.
 

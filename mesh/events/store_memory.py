@@ -80,6 +80,10 @@ class MemoryEventStore:
         self._error = error
         self._failed.set()
 
+    async def last_position(self) -> int:
+        """See `EventReader.last_position`."""
+        return self.stored_position
+
     async def read(self, first: int = 1, last: int | None = None) -> AsyncIterator[list[Record]]:
         """See `EventReader.read`."""
         stop = self.stored_position if last is None else min(last, self.stored_position)

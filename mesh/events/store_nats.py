@@ -158,6 +158,10 @@ class NatsEventStore:
         assert self._error is not None
         return self._error
 
+    async def last_position(self) -> int:
+        """See `EventReader.last_position`."""
+        return await self._reader.last_position()
+
     def read(self, first: int = 1, last: int | None = None) -> AsyncIterator[list[Record]]:
         """See `EventReader.read`."""
         return self._reader.read(first, last)
