@@ -10,7 +10,6 @@ import msgspec
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
 from mesh.api.messages import ACKNOWLEDGE, ASK, CANCEL, KIND, STATUS, NodeStatus
@@ -26,6 +25,7 @@ CONNECT_TIMEOUT_S = 3
 REPLY_TIMEOUT_S = 10.0
 # How long past the request's own deadline the node's word is waited for.
 GRACE_S = 10.0
+LONGEST_S = 3600.0
 
 
 class RequestFailed(MeshError):
@@ -116,26 +116,43 @@ class Mesh:
             "delivery": delivery,
             "options": options or {},
         }
-        message = {"call": call, "query": query, "stream": on_text is not None}
+        message = msgspec.json.encode({"call": call, "query": query, "stream": on_text is not None})
+        try:
+            return await self._stream_reply(message, (timeout or LONGEST_S) + GRACE_S, on_text)
+        except asyncio.CancelledError:
+            await self._cancel(call)
+            raise
+        except NatsTimeout as error:
+            raise NodeUnreachable("the node did not answer in time", remedy="Look at `mesh status`.") from error
+        except nats.errors.MaxPayloadError as error:
+            limit = self._client.max_payload
+            raise RequestFailed("invalid", f"the request has {len(message)} bytes; the broker takes {limit}") from error
+        except nats.errors.Error as error:
+            raise NodeUnreachable(
+                f"the connection to the node was lost while it worked on the request ({error})",
+                remedy="`mesh requests` tells what became of it.",
+            ) from error
+
+    async def _stream_reply(self, message: bytes, patience: float, on_text: Callable[[str], None] | None) -> Outcome:
         inbox = self._client.new_inbox()
         replies = await self._client.subscribe(inbox, pending_msgs_limit=0, pending_bytes_limit=0)
         try:
-            await self._client.publish(ASK, msgspec.json.encode(message), reply=inbox)
+            await self._client.publish(ASK, message, reply=inbox)
             while True:
-                reply = await replies.next_msg(timeout=(timeout or 3600) + GRACE_S)
+                reply = await replies.next_msg(timeout=patience)
                 _raise_error(reply)
                 if (reply.headers or {}).get(KIND) != "chunk":
                     return msgspec.json.decode(reply.data, type=Outcome)
                 if on_text is not None:
                     on_text(reply.data.decode())
-        except NatsTimeout as error:
-            raise NodeUnreachable("the node did not answer in time", remedy="Look at `mesh status`.") from error
-        except asyncio.CancelledError:
+        finally:
+            if not self._client.is_closed:
+                await replies.unsubscribe()
+
+    async def _cancel(self, call: str) -> None:
+        if not self._client.is_closed:
             await self._client.publish(CANCEL, msgspec.json.encode({"call": call}))
             await self._client.flush()
-            raise
-        finally:
-            await replies.unsubscribe()
 
     async def status(self) -> NodeStatus:
         """What the node says of itself."""
@@ -148,7 +165,7 @@ class Mesh:
     async def _request(self, subject: str, message: dict[str, Any], result: type[T]) -> T:
         try:
             reply = await self._client.request(subject, msgspec.json.encode(message), timeout=REPLY_TIMEOUT_S)
-        except (NoRespondersError, NatsTimeout) as error:
+        except nats.errors.Error as error:  # no responders, no answer in time, connection lost
             raise _no_answer(self._credentials.url) from error
         _raise_error(reply)
         return msgspec.json.decode(reply.data, type=result)

@@ -125,8 +125,8 @@ class Story:
                 return bool(await rows())
 
             async def rows() -> list[tuple[int]]:
-                _, found = await tables.sql("SELECT starts, resumed_from FROM nodes", 10)
-                return [(resumed_from,) for starts, resumed_from in found if starts == epoch]
+                _, found = await tables.sql("SELECT epoch, resumed_from FROM nodes", 10)
+                return [(resumed_from,) for start, resumed_from in found if start == epoch]
 
             await until(projected, within=ALERT_WITHIN_S, what=f"the start of {node.name} did not reach its tables")
             return epoch, (await rows())[0][0]
