@@ -25,17 +25,20 @@ from mesh.events.journal import Emission, Journal
 from mesh.events.sealer import Sealer
 from mesh.events.store_nats import NatsEventStore
 from mesh.events.vocabulary.node import NodeStarted, NodeStopped, ProcessRestarted
+from mesh.experts.backends import make_backend
 from mesh.experts.host import LocalExperts
 from mesh.experts.offers import OfferBoard
 from mesh.experts.remote import RemoteExperts, serve_experts
 from mesh.experts.requests import Requests, recover
 from mesh.experts.state import RoutingState
 from mesh.health.monitor import HealthMonitor
+from mesh.health.rules.overrides import configured
 from mesh.health.sampler import NodeLoad, PeerLinkSample
 from mesh.health.state import HealthState
 from mesh.history import NodeHistory
 from mesh.home import Home, HomeLock
 from mesh.identity import load_key_file
+from mesh.p2p.addresses import static_peers
 from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
 from mesh.p2p.overlay_process import ProcessOverlay
 from mesh.p2p.peers import Peers
@@ -73,6 +76,7 @@ class Node:
         self._home.create()
         self._stack.enter_context(HomeLock(self._home, f"mesh up --home {self._home.root}"))
         self.identity = load_key_file(self._home.key_file)
+        self._check_settings()
         self.broker = await self._start_broker()
         await self._open_journal()
         async with asyncio.TaskGroup() as starting:
@@ -96,6 +100,13 @@ class Node:
         if isinstance(error, MeshError):
             return error
         return MeshError(f"a part of the node ended: {error!r}", remedy="This is a defect; the log says more.")
+
+    def _check_settings(self) -> None:
+        """Raise ConfigError now for what a part would refuse later, when others already run."""
+        configured(self._config.alerts)
+        static_peers(self._config.overlay.peers, self.identity.peer_id)
+        for expert in self._config.experts:
+            make_backend(expert)
 
     # -- the parts, in the order of their lives ------------------------------------------------------------------
 
@@ -260,7 +271,7 @@ class Node:
         api = ApiServer(self.broker.address("node"), commands)
         await api.start()
         self._stack.push_async_callback(api.stop)
-        for task in (self.experts.keeper, self.offers.keeper, self.health.task):
+        for task in (self.sealer.task, self.experts.keeper, self.offers.keeper, self.health.task):
             if task is not None:
                 self._vital.append(task)
 

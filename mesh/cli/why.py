@@ -74,7 +74,7 @@ def _print_decision(out: Console, decision: "DecisionExplained") -> None:
             short_peer(option.candidate.target.peer),
             option.candidate.target.expert,
             f"{option.score:.4g}",
-            option.note,
+            _shortened(option.note),
             f"{features.latency_ms:,.1f}" + ("" if features.measured else " (guess)"),
             f"{features.in_flight} + {features.others}",
             f"{features.load:.0%}",

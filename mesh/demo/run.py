@@ -14,7 +14,8 @@ from mesh.demo.report import report
 from mesh.demo.screen import Screen
 from mesh.demo.story import Story
 from mesh.errors import MeshError
-from mesh.p2p.mdns import multicast_problem
+from mesh.identity import Identity
+from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
 
 STARTING_AT_ONCE = 2
 
@@ -74,7 +75,7 @@ async def _tell(nodes: list[DemoNode], screen: Screen, *, keep: bool) -> None:
 async def _prepare(nodes: list[DemoNode], screen: Screen) -> None:
     for node in nodes:
         node.prepare()
-    problem = await multicast_problem(["127.0.0.1"])
+    problem = await _multicast_problem()
     if not problem:
         for node in nodes:
             _configure(node, "/ip4/127.0.0.1/tcp/0", [])
@@ -85,6 +86,18 @@ async def _prepare(nodes: list[DemoNode], screen: Screen) -> None:
     known = [f"{address}/p2p/{node.peer_id}" for node, address in zip(nodes, addresses, strict=True)]
     for node, address, own in zip(nodes, addresses, known, strict=True):
         _configure(node, address, [peer for peer in known if peer != own])
+
+
+async def _multicast_problem() -> str:
+    """Why nodes on loopback cannot find each other by mDNS; empty when they can."""
+    peer = Identity.generate().peer_id
+    probe = MdnsDiscovery(peer, "demo-probe", [f"/ip4/127.0.0.1/tcp/1/p2p/{peer}"], ["127.0.0.1"], lambda *_: None)
+    try:
+        await probe.start()
+    except MdnsUnavailable as error:
+        return str(error)
+    await probe.stop()
+    return ""
 
 
 def _configure(node: DemoNode, listen: str, peers: list[str]) -> None:

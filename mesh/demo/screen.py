@@ -7,7 +7,7 @@ from mesh.api.client import Outcome
 from mesh.clock import Clock
 from mesh.demo.questions import Question
 
-WIDTH = 110
+WIDTH = 140
 
 
 class Screen:
