@@ -253,7 +253,7 @@ class Audit:
         except ValueError:
             self._find(record.position, "seal", "the seal is not hex")
             return
-        if seal.sealed_position != record.position - 1 or stated != record.prev:
+        if seal.sealed_position != record.position + self._shift - 1 or stated != record.prev:
             self._find(record.position, "seal", f"the seal is of another history, at position {seal.sealed_position}")
         elif not is_signed_by(self._owner, seal_bytes(self._owner, seal.sealed_position, stated), signature):
             self._find(record.position, "seal", "the seal's signature is not the node's")

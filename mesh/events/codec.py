@@ -74,14 +74,21 @@ def encode(event: Event) -> Record:
 def decode(record: Record) -> Event:
     """The event in a stored record, lifted to the current version of its fact.
 
-    Raises ValueError (msgspec.DecodeError and ValidationError are ValueErrors) when the payload is not one.
+    Raises ValueError (msgspec.DecodeError and ValidationError are ValueErrors) when the payload is not one, whatever
+    bytes it may be.
     """
     return decode_payload(record.position, record.prev, record.payload)
 
 
 def decode_payload(position: int, prev: bytes, payload: bytes) -> Event:
     """`decode`, for a reader that has the parts and no record."""
-    parts = _decode_payload(payload)
+    try:
+        return _event(position, prev, _decode_payload(payload))
+    except RecursionError as error:
+        raise ValueError("the payload is nested too deeply") from error
+
+
+def _event(position: int, prev: bytes, parts: _Payload[msgspec.Raw]) -> Event:
     fact_type = parts.type.removeprefix(TYPE_PREFIX)
     return Event(
         position=position,
@@ -104,8 +111,10 @@ def _decode_fact(fact_type: str, schema: str, body: msgspec.Raw) -> Fact:
     version = _schema_version(schema)
     if known is None or version > known.version:
         return UnknownFact(known_as=fact_type, known_version=version, body=body)
-    lifted = upcast(fact_type, version, known.version, msgspec.json.decode(body))
-    return msgspec.convert(lifted, known)
+    try:
+        return msgspec.convert(upcast(fact_type, version, known.version, msgspec.json.decode(body)), known)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"a {fact_type} of version {version} cannot be lifted: {error!r}") from error
 
 
 def _schema_version(schema: str) -> int:

@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from mesh.clock import Clock, rfc3339
-from mesh.errors import JournalError
+from mesh.errors import JournalBroken, JournalError
 from mesh.events import chain
 from mesh.events.codec import decode, encode
-from mesh.events.envelope import Event, Fact
+from mesh.events.envelope import Event, Fact, Record
 from mesh.events.store import EventStore, Head
 from mesh.ids import new_id
 
@@ -62,7 +62,7 @@ class Journal:
         head = await self._store.open()
         async for batch in self._store.read(1, head.position):
             for record in batch:
-                event = decode(record)
+                event = _decoded(record)
                 if event.origin == self.origin:
                     self._origin_seq = event.origin_seq
                 for fold in self._folds:
@@ -142,3 +142,14 @@ class Journal:
     async def close(self) -> None:
         """Flush and close the store."""
         await self._store.close()
+
+
+def _decoded(record: Record) -> Event:
+    try:
+        return decode(record)
+    except ValueError as error:
+        raise JournalBroken(
+            f"what is stored at position {record.position} is not an event: {error}",
+            position=record.position,
+            remedy="`mesh audit verify` lists all damage; restore the store from a backup.",
+        ) from error

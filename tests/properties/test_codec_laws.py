@@ -1,0 +1,116 @@
+"""Every event survives the journal byte for byte, and no bytes whatever can do more than be refused."""
+
+import contextlib
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.clock import rfc3339, unix_seconds
+from mesh.events.codec import decode, decode_payload, encode
+from mesh.events.envelope import Event, Fact, Record, UnknownFact
+from mesh.events.stored import headers_of, to_record
+from mesh.events.vocabulary import FACTS
+from tests.kit.records import OWNER
+from tests.kit.vocabulary import any_fact, sample
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+def event_of(fact: Fact, **parts: object) -> Event:
+    envelope: dict[str, object] = {
+        "position": 7,
+        "prev": b"\3" * 32,
+        "id": "01990000-0000-7000-8000-000000000007",
+        "time": "2026-01-01T00:00:00.000000Z",
+        "origin": OWNER,
+        "origin_seq": 5,
+        "subject": "",
+        "correlation": "",
+        "causation": "",
+    }
+    return Event(fact=fact, **{**envelope, **parts})
+
+
+@pytest.mark.parametrize("kind", FACTS, ids=lambda kind: kind.type)
+@given(data=st.data(), subject=TEXT, correlation=TEXT, causation=TEXT)
+def test_every_fact_round_trips(
+    kind: type[Fact], data: st.DataObject, subject: str, correlation: str, causation: str
+) -> None:
+    event = event_of(data.draw(any_fact(kind)), subject=subject, correlation=correlation, causation=causation)
+    record = encode(event)
+    assert decode(record) == event
+    assert encode(decode(record)) == record
+
+
+@pytest.mark.parametrize("kind", FACTS, ids=lambda kind: kind.type)
+def test_a_record_survives_its_headers(kind: type[Fact]) -> None:
+    record = encode(event_of(sample(kind)))
+    headers = f"{headers_of(record)}Nats-Expected-Last-Sequence: 6\r\n\r\n".encode()
+    assert to_record(record.position, record.subject.encode(), headers, record.payload) == record
+
+
+@pytest.mark.parametrize("kind", FACTS, ids=lambda kind: kind.type)
+def test_a_payload_is_cloudevents_in_json(kind: type[Fact]) -> None:
+    payload = json.loads(encode(event_of(sample(kind))).payload)
+    assert payload["specversion"] == "1.0"
+    assert payload["datacontenttype"] == "application/json"
+    assert payload["type"] == f"mesh.{kind.type}"
+    assert payload["dataschema"] == f"urn:mesh:{kind.type}:{kind.version}"
+    assert {name for name in payload if not name.isalnum() or name != name.lower()} == set()
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_an_event_or_a_value_error(payload: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        decode_payload(1, b"", payload)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_a_bottomless_payload_is_a_value_error(opening: str, closing: str) -> None:
+    payload = json.loads(encode(event_of(sample(FACTS[0]))).payload) | {"data": "X"}
+    text = json.dumps(payload).replace('"X"', opening * 100_000 + "1" + closing * 100_000)
+    with pytest.raises(ValueError, match="deep"):
+        decode_payload(1, b"", text.encode())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    kind=st.sampled_from([kind.type for kind in FACTS]),
+    version=st.integers(min_value=0, max_value=4).map(str) | TEXT,
+    body=JSON,
+)
+def test_any_body_of_any_version_is_an_event_or_a_value_error(kind: str, version: str, body: object) -> None:
+    payload = json.loads(encode(event_of(sample(FACTS[0]))).payload)
+    payload |= {"type": f"mesh.{kind}", "dataschema": f"urn:mesh:{kind}:{version}", "data": body}
+    with contextlib.suppress(ValueError):
+        decode_payload(1, b"", json.dumps(payload).encode())
+
+
+def test_what_a_later_release_wrote_is_kept_as_it_is() -> None:
+    record = encode(event_of(sample(FACTS[0])))
+    later = msgspec.structs.replace(record, payload=record.payload.replace(b":1", b":9", 1))
+    fact = decode(later).fact
+    assert isinstance(fact, UnknownFact)
+    assert (fact.known_as, fact.known_version) == (FACTS[0].type, 9)
+    assert decode(later).type == FACTS[0].type
+
+
+@given(headers=st.binary(max_size=200))
+def test_any_headers_make_a_record(headers: bytes) -> None:
+    assert isinstance(to_record(1, b"s", headers, b"p"), Record)
+
+
+@given(st.integers(min_value=0, max_value=4_000_000_000_000_000))
+def test_a_timestamp_is_its_microsecond(microseconds: int) -> None:
+    text = rfc3339(microseconds / 1_000_000)
+    assert len(text) == len("2026-01-01T00:00:00.000000Z")
+    assert round(unix_seconds(text) * 1_000_000) == microseconds
