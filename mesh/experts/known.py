@@ -42,8 +42,8 @@ class Offer(msgspec.Struct):
 
 
 class OpenRequest(msgspec.Struct):
-    """A request without an outcome yet: ``attempts`` are those dispatched and not yet back."""
+    """A request without an outcome yet: ``attempts`` are those dispatched and not yet back, by number."""
 
     position: int
     last_position: int
-    attempts: dict[int, Target] = {}
+    attempts: dict[str, Target] = {}

@@ -20,7 +20,7 @@ from mesh.experts.known import Offer
 from mesh.experts.offer_news import is_news
 from mesh.experts.ports import Gossip, LocalAsk
 from mesh.experts.state import RoutingState
-from mesh.experts.wire import MAX_VALID_S, OFFERS, decode_offers, encode_offers
+from mesh.experts.wire_offers import MAX_VALID_S, OFFERS, decode_offers, encode_offers
 from mesh.p2p.calls import CallFailed, InboundCall, Reply
 from mesh.p2p.tasks import TaskOwner
 

@@ -5,36 +5,27 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
-from msgspec import json
 
 from mesh.clock import Clock
 from mesh.config import RoutingConfig
 from mesh.errors import JournalError
 from mesh.events.envelope import Fact
 from mesh.events.journal import Emission, Journal
-from mesh.events.vocabulary.node import NodeRecovered
-from mesh.events.vocabulary.requests import (
-    RequestCancelled,
-    RequestCompleted,
-    RequestFailed,
-    RequestInterrupted,
-    RequestReceived,
-    RequestRejected,
-)
+from mesh.events.vocabulary.requests import RequestCancelled, RequestFailed, RequestRejected
 from mesh.experts.answers import digest, verify_answer
-from mesh.experts.attempts import Attempts, Services, Verify, clean
+from mesh.experts.attempt import Services, Verify, clean
+from mesh.experts.attempts import Attempts
 from mesh.experts.calls import Emit
 from mesh.experts.delivery import Delivery
 from mesh.experts.departures import Departures
 from mesh.experts.plan import Plan, make_plan
 from mesh.experts.ports import LocalAsk, RemoteAsk
 from mesh.experts.queries import Outcome, Query, QueryFailed, QueryRejected, RejectionKind, parse_query
+from mesh.experts.recovery import recover
 from mesh.experts.state import RoutingState
 from mesh.experts.strategies import Result, strategy_named
+from mesh.experts.trail import completed_fact, received_fact
 from mesh.ids import new_id
-
-# What the journal keeps of one prompt or answer under the policy ``full``; longer ones leave their digest only.
-MAX_KEPT_BYTES = 128 * 1024
 
 log = structlog.get_logger(__name__)
 
@@ -150,7 +141,7 @@ class Requests:
 
     async def _live(self, attempts: Attempts) -> Result:
         """From received to its outcome; a task that is cancelled before it starts leaves no trace at all."""
-        attempts.record(_received(attempts.plan, self._config))
+        attempts.record(received_fact(attempts.plan, self._config))
         try:
             result = await strategy_named(attempts.plan.strategy).run(attempts)
         except asyncio.CancelledError:
@@ -166,7 +157,7 @@ class Requests:
             fault = QueryFailed("failed", f"{type(error).__name__}: {error}")
             await self._failed(attempts, fault)
             raise fault from error
-        await self._end(_completed(attempts, result, self._config), attempts.plan.request)
+        await self._end(completed_fact(attempts, result, self._config), attempts.plan.request)
         return result
 
     async def _failed(self, attempts: Attempts, failure: QueryFailed) -> None:
@@ -241,58 +232,9 @@ class Requests:
         )
 
 
-def recover(state: RoutingState, journal: Journal) -> int:
-    """After a start: end every request that an earlier life of this node left open, and say how many there were.
-
-    Call it once the journal is open and ``node.started`` is recorded, before anything is asked.
-    """
-    left = {request: state.requests[request].last_position for request in state.in_flight()}
-    if left:
-        journal.emit(
-            NodeRecovered(interrupted_requests=len(left), journal_position=journal.position), subject=journal.origin
-        )
-    for request, last_position in left.items():
-        fact = RequestInterrupted(request=request, last_position=last_position)
-        journal.emit(fact, subject=request, correlation=request)
-    return len(left)
-
-
 def _caller_is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def _received(plan: Plan, config: RoutingConfig) -> RequestReceived:
-    return RequestReceived(
-        request=plan.request,
-        caller=plan.caller,
-        domain=plan.domain,
-        strategy=plan.strategy,
-        policy=plan.policy,
-        fan_out=plan.fan_out,
-        timeout_ms=int(plan.timeout_s * 1000),
-        content_digest=digest(plan.content),
-        content_bytes=plan.content_bytes,
-        content=_kept(plan.content, config),
-    )
-
-
-def _completed(attempts: Attempts, result: Result, config: RoutingConfig) -> RequestCompleted:
-    return RequestCompleted(
-        request=attempts.plan.request,
-        strategy=attempts.plan.strategy,
-        attempts=attempts.count,
-        latency_ms=attempts.elapsed_ms,
-        answer_digest=digest(result.text),
-        answer_bytes=len(result.text.encode()),
-        winners=tuple(str(winner) for winner in result.winners),
-        agreement=result.agreement,
-        votes=result.votes,
-        failures=tuple(attempts.failures),
-        fallback=result.fallback,
-        answer=_kept(result.text, config),
-    )
-
-
-def _kept(text: str, config: RoutingConfig) -> str:
-    return text if config.content == "full" and len(json.encode(text)) <= MAX_KEPT_BYTES else ""
+__all__ = ["Requests", "recover"]

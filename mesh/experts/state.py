@@ -161,7 +161,7 @@ def _dispatched(state: RoutingState, fact: requests.RequestDispatched, event: Ev
     if request is None:
         return
     target = Target(fact.peer, fact.expert)
-    request.attempts[fact.attempt] = target
+    request.attempts[str(fact.attempt)] = target
     dispatched(_track(state, target), event.position)
 
 
@@ -185,7 +185,7 @@ def _ended(state: RoutingState, fact: _Terminal, _event: Event) -> None:
 
 def _come_back(state: RoutingState, request_id: str, attempt: int, event: Event) -> Target | None:
     request = _touch(state, request_id, event)
-    target = request.attempts.pop(attempt, None) if request is not None else None
+    target = request.attempts.pop(str(attempt), None) if request is not None else None
     if target is not None:
         returned(_track(state, target))
     return target

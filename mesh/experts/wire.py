@@ -1,4 +1,4 @@
-"""``expert.ask`` and ``expert.offers`` as they go between peers: JSON headers, UTF-8 bodies. Pure.
+"""``expert.ask`` as it goes between peers: JSON headers, UTF-8 bodies. Pure.
 
 Everything here came from a stranger until it has been through one of these models.
 """
@@ -6,29 +6,23 @@ Everything here came from a stranger until it has been through one of these mode
 import codecs
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from mesh.config import DOMAIN_PATTERN
 from mesh.errors import PeerMisbehaved
-from mesh.events.vocabulary.experts import ExpertOffered
 from mesh.experts.calls import Answer, Call
 from mesh.experts.queries import EXPERT_PATTERN, Options, Text
 
 ASK = "expert.ask"
-OFFERS = "expert.offers"
 
 MAX_ANSWER_BYTES = 8 << 20
 MAX_CHUNK_BYTES = 32 * 1024
-MAX_OFFERS = 64
-MAX_OFFERS_BYTES = 32 * 1024
-MAX_VALID_S = 86_400.0
 MAX_MODEL_CHARS = 128
 
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Domain = Annotated[str, Field(pattern=DOMAIN_PATTERN)]
 Expert = Annotated[str, Field(pattern=EXPERT_PATTERN)]
 Model = Annotated[Text, Field(max_length=MAX_MODEL_CHARS)]
-Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Tokens = Annotated[int, Field(ge=-1, le=1 << 40)]
 Milliseconds = Annotated[float, Field(ge=-1, le=1e9, allow_inf_nan=False)]
 
@@ -66,36 +60,6 @@ class AnswerHeader(FromPeer):
     skip_bytes: int = Field(default=0, ge=0, le=MAX_ANSWER_BYTES)
 
 
-class OfferEntry(FromPeer):
-    """One expert that the peer serves, and its load."""
-
-    expert: Expert
-    model: Model = ""
-    domains: Annotated[tuple[Domain, ...], Field(min_length=1, max_length=16, strict=False)]
-    concurrency: int = Field(ge=1, le=1_000_000)
-    queue_limit: Count = 0
-    in_flight: Count = 0
-    queued: Count = 0
-    available: bool = True
-    quality: float = Field(default=0.5, ge=0, le=1)
-
-
-def _distinct(offers: tuple[OfferEntry, ...]) -> tuple[OfferEntry, ...]:
-    names = [offer.expert for offer in offers]
-    if len(set(names)) != len(names):
-        raise ValueError("two offers have the same expert")
-    return offers
-
-
-class OffersMessage(FromPeer):
-    """What a peer gossips, and answers to ``expert.offers``: all that it serves. ``peer`` is the peer itself."""
-
-    version: int = Field(default=1, ge=1)
-    peer: str = Field(max_length=128)
-    valid_s: float = Field(gt=0, le=MAX_VALID_S)
-    offers: Annotated[tuple[OfferEntry, ...], Field(max_length=MAX_OFFERS, strict=False), AfterValidator(_distinct)]
-
-
 def ask_header(call: Call, *, stream: bool) -> dict[str, JsonValue]:
     """The header for a call."""
     return {
@@ -119,58 +83,6 @@ def answer_header(answer: Answer, digest: str, skip_bytes: int) -> dict[str, Jso
         "signature": answer.signature,
         "skip_bytes": skip_bytes,
     }
-
-
-def encode_offers(peer: str, offers: list[ExpertOffered], valid_s: float) -> bytes:
-    """All that ``peer`` serves, for the others; where that is over a limit, the first ones."""
-    entries = tuple(
-        OfferEntry(
-            expert=offer.expert,
-            model=fit_model(offer.model),
-            domains=offer.domains,
-            concurrency=offer.concurrency,
-            queue_limit=offer.queue_limit,
-            in_flight=offer.in_flight,
-            queued=offer.queued,
-            available=offer.available,
-            quality=offer.quality,
-        )
-        for offer in offers[:MAX_OFFERS]
-    )
-    while True:
-        data = OffersMessage(peer=peer, valid_s=valid_s, offers=entries).model_dump_json().encode()
-        if len(data) <= MAX_OFFERS_BYTES:
-            return data
-        entries = entries[:-1]
-
-
-def decode_offers(signer: str, data: bytes) -> list[ExpertOffered]:
-    """The offers of the peer that signed ``data``. Raises PeerMisbehaved, also when they are about another peer."""
-    if len(data) > MAX_OFFERS_BYTES:
-        raise PeerMisbehaved("offers_too_large", f"offers of {len(data)} bytes; the limit is {MAX_OFFERS_BYTES}")
-    try:
-        message = OffersMessage.model_validate_json(data)
-    except ValidationError as error:
-        raise PeerMisbehaved("offers_malformed", explain(error)) from None
-    if message.peer != signer:
-        raise PeerMisbehaved("offers_of_another", f"offers in the name of {message.peer!r}")
-    return [_offered(signer, entry, message.valid_s) for entry in message.offers]
-
-
-def _offered(peer: str, entry: OfferEntry, valid_s: float) -> ExpertOffered:
-    return ExpertOffered(
-        peer=peer,
-        expert=entry.expert,
-        model=entry.model,
-        domains=entry.domains,
-        concurrency=entry.concurrency,
-        queue_limit=entry.queue_limit,
-        in_flight=entry.in_flight,
-        queued=entry.queued,
-        available=entry.available,
-        quality=entry.quality,
-        valid_s=valid_s,
-    )
 
 
 def chunks_of(text: str) -> list[bytes]:

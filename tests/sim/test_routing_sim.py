@@ -22,7 +22,7 @@ from mesh.experts.queries import Outcome, QueryFailed
 from mesh.experts.routing import decide, routed_fact
 from mesh.experts.state import RoutingState, fold
 from tests.kit.asking import Asker, connected, offered
-from tests.unit.test_routing import given, inputs, peer
+from tests.unit import test_routing as routed
 
 pytestmark = pytest.mark.looptime
 
@@ -226,9 +226,9 @@ async def test_load_goes_where_it_is_answered_fastest() -> None:
 
 def test_the_law_can_be_broken() -> None:
     """What `check_every_decision` compares is not trivially equal: a decision with another seed differs."""
-    state = given(*peer("p"), *peer("q"), *peer("r"))
-    asked = inputs(seed=1)
-    fact = routed_fact(asked, decide(state, inputs(seed=3)), state.position)
+    state = routed.given(*routed.peer("p"), *routed.peer("q"), *routed.peer("r"))
+    asked = routed.inputs(seed=1)
+    fact = routed_fact(asked, decide(state, routed.inputs(seed=3)), state.position)
     assert compare(state, fact) != IDENTICAL
     assert compare(state, routed_fact(asked, decide(state, asked), state.position)) == IDENTICAL
     assert msgspec.json.decode(fact.decision)["chosen"]

@@ -12,7 +12,7 @@ from mesh.events.vocabulary.experts import ExpertExpired, ExpertOffered
 from mesh.events.vocabulary.network import PeerDisconnected
 from mesh.experts.known import Offer
 from mesh.experts.offer_news import is_news
-from mesh.experts.wire import MAX_OFFERS, MAX_OFFERS_BYTES, decode_offers, encode_offers
+from mesh.experts.wire_offers import MAX_OFFERS, MAX_OFFERS_BYTES, decode_offers, encode_offers
 from mesh.p2p.overlay_memory import MemoryNetwork
 from tests.kit.asking import offered, says
 from tests.kit.peer_nodes import until

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -158,7 +159,7 @@ async def test_a_kind_that_nobody_knows_is_a_failure() -> None:
         raise CallFailed("unknown_method", "what?", retryable=True)
 
     ends.line.handlers["expert.ask"] = strange
-    with pytest.raises(AttemptFailed, match="unknown_method: what?") as failure:
+    with pytest.raises(AttemptFailed, match="unknown_method") as failure:
         await ends.ask()
     assert (failure.value.kind, failure.value.retryable) == ("failed", True)
 
@@ -234,7 +235,7 @@ def test_text_split_anywhere_comes_together_again(text: str, cuts: list[int]) ->
     data = text.encode()
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     joiner = TextJoiner()
-    pieces = [joiner.add(data[start:end]) for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [joiner.add(data[start:end]) for start, end in pairwise(edges)]
     pieces.append(joiner.add(b"", last=True))
     assert "".join(pieces) == joiner.whole(0) == text
 
@@ -243,11 +244,12 @@ def test_text_split_anywhere_comes_together_again(text: str, cuts: list[int]) ->
 def test_random_bytes_are_text_or_the_peers_fault(data: bytes) -> None:
     joiner = TextJoiner()
     try:
-        text = joiner.add(data, last=True)
-    except PeerMisbehaved as fault:
-        assert fault.rule == "answer_not_utf8"
+        data.decode()
+    except UnicodeDecodeError:
+        with pytest.raises(PeerMisbehaved):
+            joiner.add(data, last=True)
     else:
-        assert text.encode() == data
+        assert joiner.add(data, last=True).encode() == data
 
 
 def test_chunks_and_answers_are_bounded() -> None:

@@ -281,6 +281,11 @@ def test_a_restart_forgets_connections_and_attempts_but_not_speeds() -> None:
     assert not state.offers
 
 
+def test_a_state_with_attempts_in_flight_has_a_digest() -> None:
+    facts = [*peer("p"), received("r"), dispatched("r", "p")]
+    assert given(*facts).digest() == given(*facts).digest() != given(*facts[:-1]).digest()
+
+
 def test_memory_of_peers_is_bounded() -> None:
     facts: list[Fact] = []
     for number in range(REMEMBERED + 10):

@@ -6,7 +6,8 @@ Stops as soon as the outcome cannot change, and takes back what is still being w
 
 import asyncio
 
-from mesh.experts.attempts import Answered, Attempts
+from mesh.experts.attempt import Answered
+from mesh.experts.attempts import Attempts
 from mesh.experts.calls import AttemptFailed
 from mesh.experts.consensus import Ballot, Tally, group_of, tally, votes_of
 from mesh.experts.known import Target

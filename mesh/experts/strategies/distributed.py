@@ -7,7 +7,8 @@ chosen, blended or dropped. Parts that gave nothing are reported; one answer is 
 
 import asyncio
 
-from mesh.experts.attempts import Answered, Attempts
+from mesh.experts.attempt import Answered
+from mesh.experts.attempts import Attempts
 from mesh.experts.calls import AttemptFailed
 from mesh.experts.consensus import group_of
 from mesh.experts.known import Target

@@ -1,6 +1,7 @@
 """One expert at a time, the next where one fails: what `local_only` and `best_peer` share."""
 
-from mesh.experts.attempts import Answered, Attempts
+from mesh.experts.attempt import Answered
+from mesh.experts.attempts import Attempts
 from mesh.experts.calls import AttemptFailed
 from mesh.experts.known import Target
 from mesh.experts.routing import RoutingDecision

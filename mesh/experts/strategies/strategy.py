@@ -5,7 +5,8 @@ from typing import Protocol
 import msgspec
 
 from mesh.events.vocabulary.requests import Vote
-from mesh.experts.attempts import Answered, Attempts
+from mesh.experts.attempt import Answered
+from mesh.experts.attempts import Attempts
 from mesh.experts.known import Target
 from mesh.experts.queries import QueryFailed
 from mesh.experts.routing import RoutingDecision
