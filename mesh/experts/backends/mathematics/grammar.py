@@ -7,6 +7,7 @@ unary    = ("-" | "+") unary | power
 power    = postfix ["^" unary]
 postfix  = primary {"!" | "%"}
 primary  = number | name | "(" sum ")" | "|" sum "|" | list | function (power | "(" sum {"," sum} ")")
+               (a function without parentheses must not be followed by "/" or a factor: sin pi/6 could mean two things)
 list     = "[" [sum {"," sum}] "]"
 """
 
@@ -250,7 +251,11 @@ class _Parser:
         if self._accept("("):
             return self._list(function, ")")
         with self._deeper():
-            return Apply(function, (self._unary() if self._next.text == "-" else self._power(),))
+            operand = self._unary() if self._next.text == "-" else self._power()
+        follows = self._next
+        if follows.text == "/" or (follows.kind == "name" and follows.text not in FUNCTIONS) or follows.text == "(":
+            raise ValueError(f"it is not clear where the argument of {function} ends: write {function}(…)")
+        return Apply(function, (operand,))
 
     def _until(self, closing: str) -> Tree:
         inner = self._sum()
