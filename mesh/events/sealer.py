@@ -21,6 +21,7 @@ from mesh.identity import Identity
 INTERVAL_S = 60.0
 # The broker syncs its files once a second (`process`), so what was acknowledged this long ago outlives a power cut.
 SETTLE_S = 3.0
+_STOP_S = 5.0
 log = structlog.get_logger(__name__)
 
 
@@ -77,9 +78,9 @@ class Sealer:
         try:
             if self._unsealed:
                 self.seal()
-            save_head(self._head_file, await self._stored_head())
-        except (JournalError, OSError) as error:
-            log.warning("the journal ends without a seal", error=str(error))
+            save_head(self._head_file, await asyncio.wait_for(self._stored_head(), _STOP_S))
+        except (JournalError, OSError, TimeoutError) as error:
+            log.warning("the journal ends without a seal", error=str(error) or type(error).__name__)
 
     async def _run(self) -> None:
         while True:
