@@ -2,6 +2,7 @@
 
 import os
 import stat
+from functools import lru_cache
 from pathlib import Path
 
 import base58
@@ -49,6 +50,7 @@ def peer_id_of(public_key: bytes) -> str:
     return base58.b58encode(_PEER_ID_PREFIX + public_key).decode()
 
 
+@lru_cache(maxsize=4096)
 def public_key_of(peer_id: str) -> bytes:
     """The raw Ed25519 public key inside a PeerId; raises ValueError for any other kind of PeerId."""
     raw = base58.b58decode(peer_id)

@@ -36,6 +36,7 @@ class MadeCall:
 
     __slots__ = (
         "chunks",
+        "deadline",
         "header",
         "id",
         "lane",
@@ -45,6 +46,7 @@ class MadeCall:
         "parts",
         "size",
         "streams",
+        "timeout",
         "waiter",
         "window",
     )
@@ -62,6 +64,8 @@ class MadeCall:
         self.header: Mapping[str, JsonValue] = {}
         self.outcome: Reply | CallFailed | None = None
         self.waiter: asyncio.Future[None] | None = None
+        self.timeout = 0.0
+        self.deadline: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
         """Something changed: let the caller look."""
@@ -106,22 +110,16 @@ class Calling:
         """Ask, and wait for the answer. Raises CallFailed; when cancelled, the peer is told."""
         call = self._begin(method, header, body, timeout, streams=on_chunk is not None)
         try:
-            async with asyncio.timeout(timeout) as scope:
-                while call.outcome is None or call.chunks:
-                    if call.chunks and on_chunk is not None:
-                        await self._hand_on(call, on_chunk)
-                    else:
-                        call.waiter = self._loop.create_future()
-                        await call.waiter
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            raise CallFailed("expired", f"no answer from {self._peer} within {timeout:g} s") from None
+            while call.outcome is None or call.chunks:
+                if call.chunks and on_chunk is not None:
+                    await self._hand_on(call, on_chunk)
+                else:
+                    call.waiter = self._loop.create_future()
+                    await call.waiter
         finally:
             self._forget(call)
         if isinstance(call.outcome, CallFailed):
             raise call.outcome
-        assert call.outcome is not None
         return call.outcome
 
     def on_frame(self, frame: Frame) -> None:
@@ -159,6 +157,8 @@ class Calling:
         self._last += 1
         call = MadeCall(self._last, self._theirs.window_bytes, self._ours.window_bytes, streams=streams)
         self._calls[call.id] = call
+        call.timeout = timeout
+        call.deadline = self._loop.call_later(timeout, self._expire, call)
         if messages.fits(head, body):
             self._wire.put(messages.with_head(Kind.REQUEST, call.id, head, body))
         else:
@@ -190,17 +190,36 @@ class Calling:
         return head
 
     async def _hand_on(self, call: MadeCall, on_chunk: OnChunk) -> None:
+        """Give one chunk to the caller, who may be slow, but not beyond the deadline."""
+        assert call.deadline is not None
         chunk = call.chunks.popleft()
-        await on_chunk(chunk)
+        try:
+            async with asyncio.timeout_at(call.deadline.when()) as scope:
+                await on_chunk(chunk)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            self._expire(call)
+            if not isinstance(call.outcome, CallFailed):  # all has arrived, and was not taken in time
+                self._settle(call, self._expired(call))
         granted = call.window.consume(len(chunk))
         if granted and call.outcome is None:
             self._wire.put(messages.credit(call.id, granted))
+
+    def _expire(self, call: MadeCall) -> None:
+        if call.outcome is None:
+            self._refuse(call, self._expired(call))
+
+    def _expired(self, call: MadeCall) -> CallFailed:
+        return CallFailed("expired", f"no answer from {self._peer} within {call.timeout:g} s")
 
     def _forget(self, call: MadeCall) -> None:
         """The caller is done with it; the peer is told if it is not."""
         del self._calls[call.id]
         self._budget.release(call.size)
         call.lane.drop()
+        if call.deadline is not None:
+            call.deadline.cancel()
         if call.outcome is None and self._closed is None:
             self._wire.put(encode(Kind.CANCEL, call.id))
 
