@@ -5,13 +5,13 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench docs lock clean
+.PHONY: help install demo test lint style types contracts bench docs lock clean
 
 $(STAMP): requirements.lock requirements-llm.lock pyproject.toml
 	@$(PYTHON) scripts/bootstrap.py $(VENV)
 
 help:  ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(STAMP)  ## the environment alone, in .venv
 
@@ -21,10 +21,16 @@ demo: $(STAMP)  ## five nodes on loopback, thirty real requests, a kill -9, an a
 test: $(STAMP)  ## every test, in parallel and in random order  [TESTS=tests/unit]
 	@$(BIN)/python -m pytest -n 2 $(TESTS)
 
-lint: $(STAMP)  ## style, types, import contracts
+lint: style types contracts  ## the three that follow
+
+style: $(STAMP)  ## ruff: rules and format
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff format --check --diff --quiet .
+
+types: $(STAMP)  ## mypy --strict
 	@$(BIN)/mypy
+
+contracts: $(STAMP)  ## import-linter: layers, pure modules, one door for each library
 	@$(BIN)/lint-imports --no-cache
 
 bench: $(STAMP)  ## the measured claims, as ratios to a baseline of the same run  [BENCH=idle]
