@@ -1,6 +1,8 @@
-"""Multiaddrs as text: what can be dialled by others of what is listened on here."""
+"""The addresses of this machine, and what others can dial of what is listened on here."""
 
 from collections.abc import Iterable, Sequence
+
+import psutil
 
 _EVERY_INTERFACE = {"ip4": "0.0.0.0", "ip6": "::"}  # noqa: S104 - recognised here, not bound
 
@@ -26,3 +28,13 @@ def _of_kind(kind: str, interfaces: Sequence[str]) -> list[str]:
 def is_loopback(ip: str) -> bool:
     """Whether the address never leaves this machine."""
     return ip.startswith("127.") or ip == "::1"
+
+
+def interface_ips() -> list[str]:
+    """The IP addresses of this machine, as they are now."""
+    return [
+        address.address.partition("%")[0]
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family.name in ("AF_INET", "AF_INET6")
+    ]

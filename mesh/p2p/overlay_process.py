@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import structlog
 
 from mesh.clock import Clock, SystemClock
@@ -20,7 +19,7 @@ from mesh.identity import Identity
 from mesh.p2p.host import wire
 from mesh.p2p.host.settings import HostSettings, Limits, hand_over
 from mesh.p2p.host_link import HostLink, LocalConnection
-from mesh.p2p.interfaces import dialable
+from mesh.p2p.interfaces import dialable, interface_ips
 from mesh.p2p.overlay import (
     Connected,
     DialFailed,
@@ -317,16 +316,6 @@ class ProcessOverlay:
 
 def _report(fact: OverlayFact, handler: OverlayHandler) -> None:
     handler.on_fact(fact)
-
-
-def interface_ips() -> list[str]:
-    """The IP addresses of this machine, as they are now."""
-    return [
-        address.address.partition("%")[0]
-        for addresses in psutil.net_if_addrs().values()
-        for address in addresses
-        if address.family.name in ("AF_INET", "AF_INET6")
-    ]
 
 
 def _log_failure(task: "asyncio.Task[None]") -> None:

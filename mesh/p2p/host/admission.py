@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from mesh.p2p.host.settings import Limits
 
 _MAX_BUCKETS = 4096
+_SWEEP_EVERY_S = 1.0
+_EVERYBODY_ELSE = "*"
 _IPV6_SITE_BITS = 64
 
 
@@ -27,6 +29,7 @@ class Admission:
         self._open = 0
         self._handshakes: Counter[str] = Counter()
         self._buckets: dict[str, tuple[float, float]] = {}
+        self._swept_at = -_SWEEP_EVERY_S
 
     @property
     def inbound(self) -> int:
@@ -72,14 +75,24 @@ class Admission:
 
     def _take(self, site: str, now: float) -> bool:
         rate, burst = self._limits.inbound_per_address_per_s, float(self._limits.inbound_burst)
-        if len(self._buckets) >= _MAX_BUCKETS:
-            self._buckets = {
-                key: bucket for key, bucket in self._buckets.items() if bucket[0] + (now - bucket[1]) * rate < burst
-            }
+        if site not in self._buckets and len(self._buckets) >= _MAX_BUCKETS:
+            self._sweep(now)
+            site = site if len(self._buckets) < _MAX_BUCKETS else _EVERYBODY_ELSE
         tokens, filled_at = self._buckets.get(site, (burst, now))
         tokens = min(burst, tokens + (now - filled_at) * rate)
         self._buckets[site] = (tokens - 1 if tokens >= 1 else tokens, now)
         return tokens >= 1
+
+    def _sweep(self, now: float) -> None:
+        if now - self._swept_at < _SWEEP_EVERY_S:
+            return
+        self._swept_at = now
+        rate, burst = self._limits.inbound_per_address_per_s, float(self._limits.inbound_burst)
+        self._buckets = {
+            site: (tokens, filled_at)
+            for site, (tokens, filled_at) in self._buckets.items()
+            if tokens + (now - filled_at) * rate < burst
+        }
 
 
 def site_of(ip: str) -> str:

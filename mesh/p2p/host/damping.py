@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 _MAX_KEYS = 1024
+_SWEEP_EVERY_S = 1.0
 
 
 @dataclass
@@ -19,9 +20,13 @@ class Damper:
         self._burst = float(burst)
         self._per_s = per_s
         self._sources: dict[str, _Source] = {}
+        self._swept_at = -_SWEEP_EVERY_S
 
     def admit(self, key: str, now: float) -> int | None:
-        """How many of the same key were withheld since the last (0: none), or None: withhold this one."""
+        """How many of the same key were withheld since the last (0: none), or None: withhold this one.
+
+        Keys beyond 1024 that are all busy share one allowance.
+        """
         source = self._sources.get(key)
         if source is None:
             self._make_room(now)
@@ -40,8 +45,9 @@ class Damper:
         source.filled_at = now
 
     def _make_room(self, now: float) -> None:
-        if len(self._sources) < _MAX_KEYS:
+        if len(self._sources) < _MAX_KEYS or now - self._swept_at < _SWEEP_EVERY_S:
             return
+        self._swept_at = now
         for key, source in list(self._sources.items()):
             self._refill(source, now)
             if source.tokens >= self._burst:
