@@ -1,4 +1,4 @@
-"""What a node costs when nobody asks it anything: processor time and memory of its whole process tree."""
+"""What a node with one peer costs when nobody asks it anything: processor time and memory of all its processes."""
 
 import json
 import os
@@ -8,29 +8,53 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from benchmarks.measure import Measure, timed, watched
 
 MESH = [sys.executable, "-m", "mesh"]
-SETTINGS = '[overlay]\nlisten = ["/ip4/127.0.0.1/tcp/0"]\nmdns_interfaces = ["127.0.0.1"]\n'
+SETTINGS = '[overlay]\nlisten = ["/ip4/127.0.0.1/tcp/0"]\nmdns_interfaces = ["127.0.0.1"]\npeers = {peers}\n'
+CONNECTED_WITHIN_S = 60
 STOP_WITHIN_S = 30
 SETTLE_S = 10.0
 WATCH_S = 30.0
 
 
 def run() -> Iterable[Measure]:
-    with tempfile.TemporaryDirectory() as directory:
-        home = Path(directory) / "node"
-        subprocess.run([*MESH, "init", "--home", str(home)], check=True, stdout=subprocess.DEVNULL)
-        (home / "config.toml").write_text(SETTINGS)
-        with timed() as started, running_node(home) as node:
-            yield watched("start of a node", started.seconds, "s")
-            time.sleep(SETTLE_S)  # what starting costs is over by then; this is the measure's definition, not a wait
-            yield from figures_of(processes_of(home, node.pid))
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as nodes:
+        home = made(Path(directory) / "node", [])
+        with timed() as starting:
+            node = nodes.enter_context(running_node(home))
+        yield watched("start of a node", starting.seconds, "s")
+        other = made(Path(directory) / "peer", status(home)["addresses"])
+        nodes.enter_context(running_node(other))
+        until_connected(home)
+        time.sleep(SETTLE_S)  # part of the measure: after it, what starting and meeting cost is over
+        yield from figures_of(processes_of(home, node.pid))
+
+
+def made(home: Path, peers: list[str]) -> Path:
+    subprocess.run([*MESH, "init", "--home", str(home)], check=True, stdout=subprocess.DEVNULL)
+    (home / "config.toml").write_text(SETTINGS.format(peers=json.dumps(peers)))
+    return home
+
+
+def status(home: Path) -> dict[str, Any]:
+    command = [*MESH, "status", "--home", str(home), "--json"]
+    answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return answer
+
+
+def until_connected(home: Path) -> None:
+    deadline = time.monotonic() + CONNECTED_WITHIN_S
+    while not status(home)["connected"]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the two nodes did not connect within {CONNECTED_WITHIN_S} s")
+        time.sleep(0.2)
 
 
 @contextmanager
@@ -57,10 +81,7 @@ def running_node(home: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 def processes_of(home: Path, pid: int) -> dict[str, psutil.Process]:
     """The node and its children, by the names that ``mesh status`` gives them."""
-    status = subprocess.run(
-        [*MESH, "status", "--home", str(home), "--json"], check=True, stdout=subprocess.PIPE, text=True
-    )
-    names = {number: name for name, number in json.loads(status.stdout)["processes"].items()}
+    names = {number: name for name, number in status(home)["processes"].items()}
     tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     return {names.get(process.pid, "node" if process.pid == pid else process.name()): process for process in tree}
 
