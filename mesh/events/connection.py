@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._parser = Parser()
         self._transport: asyncio.Transport | None = None
         self._greeted: asyncio.Future[None] = loop.create_future()
-        self._pongs: list[asyncio.Future[None]] = []
+        self._welcomed: asyncio.Future[None] = loop.create_future()
         self._requests: dict[int, asyncio.Future[Reply]] = {}
         self._request_count = 0
         self._heard = True
@@ -117,18 +117,6 @@ class Connection(asyncio.Protocol):
         finally:
             self._requests.pop(number, None)
 
-    async def round_trip(self, *, timeout: float = 5.0) -> None:
-        """Return once the server has processed all that was written. Raises BrokerError."""
-        if self._ended is not None:
-            raise self._ended
-        pong = self._loop.create_future()
-        self._pongs.append(pong)
-        self.write(b"PING\r\n")
-        try:
-            await asyncio.wait_for(pong, timeout)
-        except TimeoutError:
-            raise BrokerError(f"the NATS server did not answer a ping within {timeout:g} s") from None
-
     def close(self) -> None:
         """End the connection; ``on_lost`` is not called."""
         self.on_lost = lambda _error: None
@@ -142,8 +130,8 @@ class Connection(asyncio.Protocol):
             _set(self._greeted)
         elif line == b"PING":
             self.write(b"PONG\r\n")
-        elif line == b"PONG" and self._pongs:
-            _set(self._pongs.pop(0))
+        elif line == b"PONG":
+            _set(self._welcomed)
         elif line.startswith(b"-ERR"):
             text = line[4:].strip().decode(errors="replace").strip("'")
             # A refused subject leaves the connection open; every other error is the server hanging up.
@@ -174,7 +162,7 @@ class Connection(asyncio.Protocol):
             self._keeper.cancel()
         if self._transport is not None:
             self._transport.abort()
-        waiting: list[asyncio.Future[Any]] = [self._greeted, *self._pongs, *self._requests.values()]
+        waiting: list[asyncio.Future[Any]] = [self._greeted, self._welcomed, *self._requests.values()]
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
@@ -204,9 +192,10 @@ class Connection(asyncio.Protocol):
             options |= {"user": address.user or user, "pass": address.password or password}
         if address.credentials:
             options |= nkeys.answer(address.credentials, str(self.info.get("nonce", "")))
-        self.write(b"CONNECT " + json.dumps(options).encode() + b"\r\n")
-        self.subscribe(f"{self.inbox}.r.*", _REQUESTS_SID)
-        await self.round_trip()
+        replies = f"SUB {self.inbox}.r.* {_REQUESTS_SID}"
+        # In one write: a second one could fail on a server that has refused us, before its reason is read.
+        self.write(f"CONNECT {json.dumps(options)}\r\n{replies}\r\nPING\r\n".encode())
+        await self._welcomed
         self._keep_alive()
 
 
