@@ -145,7 +145,8 @@ class SupervisedProcess:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(wait_for_exit(process), _TERM_GRACE_S)
+            async with asyncio.timeout(_TERM_GRACE_S):
+                await wait_for_exit(process)
         except TimeoutError:
             process.kill()
             await wait_for_exit(process)

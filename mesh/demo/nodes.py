@@ -54,7 +54,8 @@ class NodeProcess:
                 preexec_fn=None if outlive else die_with_parent,  # noqa: PLW1509 - it is one system call
             )
         os.close(writable)
-        ready = await asyncio.wait_for(_read_line(readable), READY_TIMEOUT_S)
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            ready = await _read_line(readable)
         if not ready:
             tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
             raise MeshError(f"node {self.name} did not start:\n{tail}")
@@ -87,7 +88,8 @@ class NodeProcess:
             return
         self.process.terminate()
         try:
-            await asyncio.wait_for(wait_for_exit(self.process), STOP_TIMEOUT_S)
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await wait_for_exit(self.process)
         except TimeoutError:
             await self.kill()
 

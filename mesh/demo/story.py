@@ -81,7 +81,8 @@ class Story:
                     options=dict(LONG_QUESTION.options),
                 )
             )
-            busy = self._by_peer[(await asyncio.wait_for(dispatched.get(), DISPATCHED_WITHIN_S))["peer"]]
+            async with asyncio.timeout(DISPATCHED_WITHIN_S):
+                busy = self._by_peer[(await dispatched.get())["peer"]]
 
             async def working() -> bool:
                 return (await busy.status()).serving > 0

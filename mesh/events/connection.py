@@ -111,7 +111,8 @@ class Connection(asyncio.Protocol):
         answer = self._requests[number] = self._loop.create_future()
         self.write(publication(subject, payload, reply=f"{self.inbox}.r.{number}"))
         try:
-            return await asyncio.wait_for(answer, timeout)
+            async with asyncio.timeout(timeout):
+                return await answer
         except TimeoutError:
             raise BrokerError(f"the NATS server did not answer {subject} within {timeout:g} s") from None
         finally:

@@ -58,7 +58,8 @@ class Pulls:
                 return []
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), _SILENCE_S)
+                async with asyncio.timeout(_SILENCE_S):
+                    await self._news.wait()
             except TimeoutError:
                 raise BrokerError(f"the NATS server sent neither events nor heartbeats for {_SILENCE_S:g} s") from None
         arrived, self._arrived = self._arrived, []

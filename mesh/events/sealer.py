@@ -78,7 +78,9 @@ class Sealer:
         try:
             if self._unsealed:
                 self.seal()
-            save_head(self._head_file, await asyncio.wait_for(self._stored_head(), _STOP_S))
+            async with asyncio.timeout(_STOP_S):
+                head = await self._stored_head()
+            save_head(self._head_file, head)
         except (JournalError, OSError, TimeoutError) as error:
             log.warning("the journal ends without a seal", error=str(error) or type(error).__name__)
 

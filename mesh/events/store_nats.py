@@ -177,7 +177,8 @@ class NatsEventStore:
     async def close(self) -> None:
         """See `EventStore.close`. Waits no longer than ``flush_s``."""
         try:
-            await asyncio.wait_for(self.wait_stored(self._given), self._flush_s)
+            async with asyncio.timeout(self._flush_s):
+                await self.wait_stored(self._given)
         except (TimeoutError, JournalError) as error:
             log.warning("events were not stored before the journal closed", events=self.backlog, error=str(error))
         if self._keeper is not None:
@@ -286,7 +287,8 @@ class NatsEventStore:
         while not self._interrupted.is_set():
             stored, owed = self._stored, bool(self._unacknowledged)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._interrupted.wait(), _STALLED_S)
+                async with asyncio.timeout(_STALLED_S):
+                    await self._interrupted.wait()
                 return
             if owed and stored == self._stored and self._connection is not None:
                 self._connection.close()
