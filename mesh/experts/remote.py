@@ -9,7 +9,7 @@ from mesh.errors import PeerMisbehaved
 from mesh.events.journal import Journal
 from mesh.events.vocabulary.network import PeerMisbehaved as Misbehaved
 from mesh.experts.answers import digest, verify_answer
-from mesh.experts.calls import Answer, AttemptFailed, Call, Emit, FailureKind
+from mesh.experts.calls import RETRYABLE, Answer, AttemptFailed, Call, Emit, FailureKind
 from mesh.experts.ports import Calls, LocalAsk
 from mesh.experts.wire import ASK, AnswerHeader, AskHeader, TextJoiner, answer_header, ask_header, chunks_of, explain
 from mesh.p2p.calls import CallFailed, InboundCall, Reply
@@ -82,10 +82,13 @@ def _checked(peer: str, call: Call, reply: Reply, joiner: TextJoiner) -> Answer:
 
 
 def _as_attempt(failure: CallFailed) -> AttemptFailed:
-    """A failure of a kind that we do not know (a peer may raise anything) counts as one of its experts."""
+    """A failure of a kind that we do not know (a peer may raise anything) counts as one of its experts.
+
+    Whether somebody else may be asked follows from the kind: a stranger has no veto.
+    """
     for kind in get_args(FailureKind):
         if failure.kind == kind:
-            return AttemptFailed(kind, failure.message, retryable=failure.retryable)
+            return AttemptFailed(kind, failure.message, retryable=failure.retryable or RETRYABLE[kind])
     return AttemptFailed("failed", f"{failure.kind}: {failure.message}")
 
 

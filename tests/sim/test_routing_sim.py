@@ -135,7 +135,7 @@ def check_every_decision(node: Asker, events: list[Event]) -> int:
     return decisions
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_every_request_has_one_outcome_whatever_happens(seed: int) -> None:
     world = await World(seed).open()
     node = world.node

@@ -164,6 +164,18 @@ async def test_a_kind_that_nobody_knows_is_a_failure() -> None:
     assert (failure.value.kind, failure.value.retryable) == ("failed", True)
 
 
+async def test_a_peer_has_no_veto_on_asking_others() -> None:
+    ends = Ends(says("x"))
+
+    async def crashed(_call: InboundCall) -> Reply:
+        raise CallFailed("failed", "TypeError in the handler", retryable=False)
+
+    ends.line.handlers["expert.ask"] = crashed
+    with pytest.raises(AttemptFailed) as failure:
+        await ends.ask()
+    assert failure.value.retryable
+
+
 @pytest.mark.parametrize(
     ("change", "rule"),
     [

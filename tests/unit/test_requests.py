@@ -72,7 +72,7 @@ async def test_no_more_attempts_than_configured_and_then_this_nodes_own_expert()
     outcome = await node.requests.ask({"content": "hi", "domain": "language", "policy": "weighted"})
     assert outcome.text == "own"
     assert outcome.attempts == 3
-    assert outcome.fallback == "local: 2 attempts failed"
+    assert outcome.fallback == "local: after 2 failed"
 
 
 async def test_only_this_node_left_is_said_to_be_a_fallback() -> None:

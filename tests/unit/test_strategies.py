@@ -159,7 +159,7 @@ async def test_a_peer_that_fails_is_replaced_but_one_that_dissents_is_not() -> N
     node.state.offers[peers[3]]["a"].queued = 60
     outcome = await node.requests.ask(consensus(3, policy="weighted"))
     assert outcome.text == "4"
-    assert outcome.fallback == "1 peers that failed were replaced"
+    assert outcome.fallback == "consensus: 1 that failed replaced by others"
     assert outcome.attempts == 4
 
 

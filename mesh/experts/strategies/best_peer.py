@@ -23,7 +23,7 @@ class BestPeer:
             last_resort = Failover(attempts, scope="local", tried=failover.tried)
             answered = await last_resort.answer(1)
             if answered is not None:
-                return result_of(answered, f"local: {len(failover.tried)} attempts failed")
+                return result_of(answered, f"local: after {len(failover.tried)} failed")
         raise failover.failure()
 
 

@@ -28,7 +28,7 @@ class Consensus:
         if len(decision.chosen) < attempts.plan.quorum:
             raise QueryFailed(
                 "no_quorum",
-                f"{len(decision.chosen)} peers can be asked, and {attempts.plan.quorum} equal answers are needed",
+                f"{attempts.plan.quorum} equal answers are needed, and no more than {len(decision.chosen)} can be had",
             )
         election = _Election(attempts)
         try:
@@ -78,7 +78,7 @@ class _Election:
             model=best.answer.model,
             agreement=round(count.support / count.cast, 4),
             votes=votes,
-            fallback=f"{replaced} peers that failed were replaced" if replaced else "",
+            fallback=f"consensus: {replaced} that failed replaced by others" if replaced else "",
         )
 
     def _no_quorum(self, count: Tally) -> QueryFailed:
@@ -86,7 +86,7 @@ class _Election:
             return self._attempts.failed(self._over)
         message = (
             f"{count.support} of {count.cast} answers agree, and {count.quorum} are needed; "
-            f"{len(self._attempts.failures)} peers gave none"
+            f"{len(self._attempts.failures)} gave none"
         )
         return QueryFailed("no_quorum", message, votes=votes_of(self._ballots, ""))
 
