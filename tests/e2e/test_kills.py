@@ -123,7 +123,7 @@ async def test_a_killed_node_resumes_with_all_that_was_acknowledged(tmp_path: Pa
             assert {row["state"] for row in rows} <= set(OUTCOMES)
             interrupted = [row for row in rows if row["state"] == "interrupted"]
             assert 1 <= len(interrupted) <= 5
-            columns, counts = await found.sql("SELECT crashes, epoch FROM nodes")
+            _columns, counts = await found.sql("SELECT crashes, epoch FROM nodes")
             assert counts == [(1, 2)]
         await assert_consistent(node, answered)
 
@@ -142,9 +142,7 @@ async def test_a_request_fails_over_when_the_node_that_works_on_it_is_killed(tmp
         async with running_node(tmp_path, "first", config("first", peers=addresses)) as first:
             await offered(first, 2)
             async with Mesh.connect(first.home.root) as mesh:
-                asking = asyncio.create_task(
-                    mesh.ask("3000 done", domain="language", delivery="whole", timeout=60)
-                )
+                asking = asyncio.create_task(mesh.ask("3000 done", domain="language", delivery="whole", timeout=60))
 
                 async def working() -> bool:
                     return any([(await node.status()).serving for node in (second, third)])
