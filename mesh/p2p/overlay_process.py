@@ -246,6 +246,7 @@ class ProcessOverlay:
             max_streams_per_peer=config.max_streams_per_peer,
             handshake_s=config.handshake_timeout_s,
             inbound_per_address_per_s=config.inbound_per_address_per_s,
+            silent_s=config.silence_timeout_s,
         )
         settings = HostSettings(
             seed=self._identity.seed,

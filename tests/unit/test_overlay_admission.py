@@ -10,6 +10,7 @@ def limits(**overrides: object) -> Limits:
         "max_inbound": 5,
         "max_streams_per_peer": 16,
         "handshake_s": 10.0,
+        "silent_s": 15.0,
         "inbound_per_address_per_s": 1.0,
         "inbound_burst": 100,
         "max_handshakes": 4,

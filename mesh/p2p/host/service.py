@@ -242,7 +242,7 @@ class Service:
         while True:
             await trio.sleep(_WATCH_EVERY_S)
             now = trio.current_time()
-            paused, last = now - last > silent_s / 3, now
+            paused, last = now - last > _WATCH_EVERY_S + max(_WATCH_EVERY_S, silent_s / 3), now
             for connection in self._connections:
                 if paused:  # it was us who were not there
                     connection.wire.heard_at = now

@@ -14,11 +14,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_inbound: int
     max_streams_per_peer: int
     handshake_s: float
+    silent_s: float
     inbound_per_address_per_s: float
     inbound_burst: int = 50
     max_handshakes: int = 128
     max_handshakes_per_address: int = 32
-    silent_s: float = 15.0
 
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
