@@ -17,6 +17,7 @@ from mesh.experts.local_expert import LocalExpert
 from mesh.experts.serving import Serving
 from mesh.identity import Identity
 
+_START_TIMEOUT_S = 120.0
 _CHECK_TIMEOUT_S = 10.0
 
 log = structlog.get_logger(__name__)
@@ -115,8 +116,9 @@ class LocalExperts:
             serving.cancelled()
             raise
         except AttemptFailed as failure:
+            emission = serving.failed(failure)
             self._note(call.expert, failure)
-            await serving.failed(failure).stored()
+            await emission.stored()
             raise
         finally:
             serving.close()
@@ -150,12 +152,14 @@ class LocalExperts:
         before = expert.problem
         try:
             if not expert.started:
-                await expert.start()
+                async with asyncio.timeout(_START_TIMEOUT_S):
+                    await expert.start()
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
                 await expert.backend.check()
             expert.problem = ""
         except TimeoutError:
-            expert.problem = f"did not answer a check within {_CHECK_TIMEOUT_S:g} s"
+            limit = f"a check within {_CHECK_TIMEOUT_S:g} s" if expert.started else f"within {_START_TIMEOUT_S:g} s"
+            expert.problem = f"did not {'answer' if expert.started else 'start'} {limit}"
         except Exception as error:  # noqa: BLE001 - whatever a backend raises, the other experts go on
             expert.problem = str(error) if isinstance(error, MeshError) else f"{type(error).__name__}: {error}"
         if expert.problem and expert.problem != before:

@@ -12,6 +12,9 @@ from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
 from mesh.experts.wire import fit_model
 from mesh.identity import Identity
 
+# The longest answer, in bytes: an expert that never comes to an end must not fill the memory.
+MAX_ANSWER = 8 << 20
+_MAX_ERROR = 1000
 _OUTCOMES = ("cancelled", "overloaded", "expired")
 
 log = structlog.get_logger(__name__)
@@ -29,6 +32,7 @@ class Serving:
         self._arrived = clock.monotonic()
         self._queued_ms = -1.0
         self._first_token_ms = -1.0
+        self._emitted = 0
         self._over = False
 
     def started(self) -> None:
@@ -41,6 +45,9 @@ class Serving:
         async def watched(piece: str) -> None:
             if self._over:
                 raise AttemptFailed("cancelled", "the call is over")
+            self._emitted += len(piece)
+            if self._emitted > MAX_ANSWER:
+                raise _too_long(self._emitted)
             if piece and self._first_token_ms < 0:
                 self._first_token_ms = self._elapsed_ms()
             await emit(piece)
@@ -52,11 +59,13 @@ class Serving:
         self._over = True
 
     def answered(self, answer: Answer, model: str) -> tuple[Answer, Emission]:
-        """Time, sign and record an answer. Raises AttemptFailed when its text is not Unicode."""
+        """Time, sign and record an answer. Raises AttemptFailed when its text is not Unicode, or too long."""
         try:
             size = len(answer.text.encode())
         except UnicodeEncodeError as error:
             raise AttemptFailed("failed", f"the answer is not Unicode text: {error}") from None
+        if size > MAX_ANSWER:
+            raise _too_long(size)
         text_digest = digest(answer.text)
         model = fit_model(answer.model or model)
         signed = msgspec.structs.replace(
@@ -73,7 +82,7 @@ class Serving:
     def failed(self, failure: AttemptFailed) -> Emission:
         """Record why there is no answer."""
         outcome = failure.kind if failure.kind in _OUTCOMES else "failed"
-        return self._record(outcome, error=f"{failure.kind}: {failure.message}")
+        return self._record(outcome, error=f"{failure.kind}: {failure.message}"[:_MAX_ERROR])
 
     def cancelled(self) -> None:
         """Record that the caller took it back; a journal that has failed must not stop the cancellation."""
@@ -103,3 +112,7 @@ class Serving:
 
     def _elapsed_ms(self) -> float:
         return round((self._clock.monotonic() - self._arrived) * 1000, 3)
+
+
+def _too_long(size: int) -> AttemptFailed:
+    return AttemptFailed("failed", f"the answer has {size} bytes or more, the limit is {MAX_ANSWER}")

@@ -219,6 +219,31 @@ async def test_text_that_is_not_unicode_is_a_failure():
     assert [served.outcome for served in host.served] == ["failed"]
 
 
+async def test_an_answer_without_end_is_cut_off():
+    async def endless(_call: Call, emit: Emit) -> str:
+        while True:
+            await emit("x" * (1 << 20))
+
+    async with hosting(endless) as host:
+        assert "the limit is 8388608" in (await failure_of(host.ask(call()))).message
+        host.backend.work = says_too_much
+        assert "the limit is 8388608" in (await failure_of(host.ask(call(request="r2")))).message
+    assert [served.outcome for served in host.served] == ["failed", "failed"]
+
+
+async def says_too_much(_call: Call, _emit: Emit) -> str:
+    return "é" * (5 << 20)
+
+
+async def test_an_endless_complaint_still_fits_the_event():
+    async def complains(_call: Call, _emit: Emit) -> str:
+        raise AttemptFailed("invalid", "no " * 1_000_000)
+
+    async with hosting(complains) as host:
+        assert (await failure_of(host.ask(call()))).kind == "invalid"
+    assert len(host.served[0].error) == 1000
+
+
 async def test_an_unknown_expert_is_told_what_there_is():
     async with hosting() as host:
         failure = await failure_of(host.ask(call(expert="nobody")))

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 from mesh.errors import MeshError
@@ -49,8 +50,9 @@ class Worker:
 
     async def gone(self) -> None:
         """Return once the process, which holds the other end alone, is gone."""
-        while await self._reader.read(1 << 16):
-            pass
+        with suppress(ConnectionError):  # it was killed before it had read all of its job
+            while await self._reader.read(1 << 16):
+                pass
         self.close()
 
     def close(self) -> None:

@@ -10,15 +10,16 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import Field
 
 from mesh.errors import MeshError
 from mesh.experts.backend import Kind, Options
+from mesh.experts.backends.daemon_threads import DaemonThreads
 from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
 
 _T = TypeVar("_T")
@@ -44,8 +45,8 @@ class PythonBackend:
         self._concurrency = concurrency
         self._function: Callable[..., object] | None = None
         self._wants_call = False
-        self._threads: ThreadPoolExecutor | None = None
-        self._busy_threads = 0
+        self._threads = DaemonThreads(concurrency, self.model)
+        self._abandoned: set[Future[Any]] = set()
 
     async def start(self) -> None:
         """Import the callable. Raises MeshError when there is none."""
@@ -63,19 +64,18 @@ class PythonBackend:
             raise MeshError(f"{self._path} is {function!r}, not a callable", remedy="Correct options.path.")
         self._function = function
         self._wants_call = _positional_parameters(function) >= 2
-        self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix=self._path)
 
     async def stop(self) -> None:
         """Let the threads go; one that still runs a plain function ends with it."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.stop()
 
     async def check(self) -> None:
-        """Fails while every thread is held by a function that does not return."""
-        if self._busy_threads >= self._concurrency:
+        """Raise MeshError while every thread is held by a function that goes on though nobody waits for it."""
+        self._abandoned = {future for future in self._abandoned if not future.done()}
+        if len(self._abandoned) >= self._concurrency:
             raise MeshError(
-                f"all {self._concurrency} threads of {self._path} are busy",
-                remedy="If it hangs: make it an async function or a generator, so that it can be cancelled.",
+                f"all {self._concurrency} threads of {self._path} are held by calls that were given up",
+                remedy="Make it an async function or a generator, so that it can be cancelled.",
             )
 
     async def answer(self, call: Call, emit: Emit) -> Answer:
@@ -119,17 +119,13 @@ class PythonBackend:
                 await self._in_thread(_close, result)
 
     async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
-        """Run it in a thread of our own, which is counted as busy until it really returns."""
-        assert self._threads is not None
-        loop = asyncio.get_running_loop()
-        future = self._threads.submit(_guarded, function, *arguments)
-        self._busy_threads += 1
-        waiter = asyncio.wrap_future(future)
-        future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._thread_freed))
-        return await waiter
-
-    def _thread_freed(self) -> None:
-        self._busy_threads -= 1
+        future = self._threads.submit(function, *arguments)
+        try:
+            result: _T = await asyncio.wrap_future(future)
+        finally:
+            if not future.done():
+                self._abandoned.add(future)
+        return result
 
 
 def _load(module: str) -> ModuleType:
@@ -142,13 +138,6 @@ def _load(module: str) -> ModuleType:
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     return loaded
-
-
-def _guarded(function: Callable[..., _T], *arguments: object) -> _T:
-    try:
-        return function(*arguments)
-    except StopIteration as error:  # a future cannot carry it: whoever awaits it would wait for ever
-        raise RuntimeError("StopIteration") from error
 
 
 def _close(generator: object) -> None:

@@ -138,7 +138,7 @@ def _token(kind: str, text: str) -> list[Token]:
         return [Token("name", word)]
     if _PRODUCTS.fullmatch(word):
         return [Token("name", letter) for letter in word]
-    raise ValueError(f"{text!r} is not a known function, constant or variable")
+    raise ValueError(f"{text[:40]!r} is not a known function, constant or variable")
 
 
 def parse(text: str) -> Tree:
