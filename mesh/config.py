@@ -75,6 +75,9 @@ class OverlayConfig(Section):
     max_inbound: int = Field(default=200, ge=1)
     max_streams_per_peer: int = Field(default=16, ge=4)
     handshake_timeout_s: float = Field(default=10.0, gt=0, description="A stranger proves who it is within this time")
+    silence_timeout_s: float = Field(
+        default=15.0, gt=0, description="A peer from which nothing comes for so long, not even an answer, is dropped"
+    )
     inbound_per_address_per_s: float = Field(default=20.0, gt=0, description="New connections from one address")
     dial_timeout_s: float = Field(default=10.0, gt=0)
     redial_min_s: float = Field(default=0.5, gt=0)
