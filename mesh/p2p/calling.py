@@ -20,8 +20,8 @@ _OWED_BYTES = 4 << 20
 
 # What an acceptor may say next of a call, by what it said last.
 _NEXT: dict[Kind | None, frozenset[Kind]] = {
-    None: frozenset({Kind.ACCEPTED, Kind.ERROR}),
-    Kind.ACCEPTED: frozenset({Kind.CHUNK, Kind.RESULT, Kind.ERROR, Kind.CREDIT}),
+    None: frozenset({Kind.ACCEPTED, Kind.CHUNK, Kind.RESULT, Kind.ERROR}),
+    Kind.ACCEPTED: frozenset({Kind.CHUNK, Kind.RESULT, Kind.ERROR}),
     Kind.CHUNK: frozenset({Kind.CHUNK, Kind.RESULT, Kind.ERROR}),
     Kind.RESULT: frozenset({Kind.BODY, Kind.ERROR}),
     Kind.BODY: frozenset({Kind.BODY, Kind.ERROR}),
@@ -136,7 +136,7 @@ class Calling:
         call = self._calls.get(frame.call)
         if call is None or call.outcome is not None:
             return  # it crossed with our cancel
-        if frame.kind is not Kind.CREDIT or call.last is None:
+        if frame.kind is not Kind.CREDIT:
             if frame.kind not in _NEXT[call.last]:
                 before = call.last.name if call.last is not None else "REQUEST"
                 raise PeerMisbehaved("order", f"call {frame.call}: {frame.kind.name} after {before}")

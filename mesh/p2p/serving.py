@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 # Pieces up to this go out at once while nothing of the call waits, without taking turns.
 _SMALL_BYTES = 4096
 _SMALL_OWED_BYTES = 64 * 1024
+# A call that is not answered by then is acknowledged; a frame more for each quick one would only slow it down.
+ACCEPT_S = 0.05
 # A body of which nothing arrives for this long is given up.
 _STALLED_S = 10.0
 # How long a cancelled handler may take to end before it is left behind.
@@ -31,7 +33,6 @@ class ServedCall(InboundCall):
 
     __slots__ = (
         "_wire",
-        "deadline",
         "heard_at",
         "id",
         "lane",
@@ -39,7 +40,9 @@ class ServedCall(InboundCall):
         "over",
         "parts",
         "reserved",
+        "spoke",
         "task",
+        "timer",
         "window",
     )
 
@@ -51,7 +54,8 @@ class ServedCall(InboundCall):
         self.missing = self.reserved = head.body_bytes
         self.parts: list[bytes] = []
         self.task: asyncio.Task[None] | None = None
-        self.deadline: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.spoke = False  # something of the call has been said
         self.heard_at = 0.0
         self.over = False
         self._wire = wire
@@ -62,6 +66,7 @@ class ServedCall(InboundCall):
             raise CallFailed("cancelled", "the call is over")
         if not chunk:
             return
+        self.spoke = True
         if self._may_skip_turns(len(chunk)):
             self.lane.credit -= len(chunk)
             self._wire.put(encode(Kind.CHUNK, self.id, chunk))
@@ -169,8 +174,7 @@ class Serving:
             return
         call = ServedCall(self._peer, frame.call, head, self._wire, self._ours, self._theirs.window_bytes)
         self._calls[call.id] = call
-        call.deadline = self._loop.call_later(call.timeout_s, self._expire, call)
-        self._wire.put(encode(Kind.ACCEPTED, call.id))
+        call.timer = self._loop.call_later(min(ACCEPT_S, call.timeout_s), self._on_time, call)
         self._progress(call, inline)
 
     def _refusal(self, head: RequestHead) -> CallFailed | None:
@@ -229,6 +233,16 @@ class Serving:
             raise PeerMisbehaved("call_id", f"a {frame.kind.name} frame for call {frame.call}, which was never made")
         return self._calls.get(frame.call)
 
+    def _on_time(self, call: ServedCall) -> None:
+        """The answer takes its time: say that the call was admitted, and then wait for the deadline."""
+        left = call.timeout_s - ACCEPT_S
+        if left <= 0:
+            self._expire(call)
+            return
+        if not call.spoke:
+            self._wire.put(encode(Kind.ACCEPTED, call.id))
+        call.timer = self._loop.call_later(left, self._expire, call)
+
     def _expire(self, call: ServedCall) -> None:
         self._fail(call, "expired", f"no answer within {call.timeout_s:g} s")
 
@@ -250,6 +264,7 @@ class Serving:
     async def _answer(self, call: ServedCall, reply: Reply) -> None:
         if call.over:
             return
+        call.spoke = True
         if len(reply.body) > self._theirs.max_body_bytes:
             limit = self._theirs.max_body_bytes
             raise CallFailed(
@@ -279,7 +294,7 @@ class Serving:
         self._budget.release(call.reserved)
         call.lane.drop()
         call.lane.emptied()
-        if call.deadline is not None:
-            call.deadline.cancel()
+        if call.timer is not None:
+            call.timer.cancel()
         if call.task is not None and call.task is not asyncio.current_task():
             call.task.cancel()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mesh.config import OverlayConfig
-from mesh.experts import wire
+from mesh.experts import wire, wire_offers
 from mesh.experts.answers import digest, sign_answer, signed_bytes, verify_answer
 from mesh.identity import Identity
 from mesh.p2p import calls, messages, session, topics
@@ -17,6 +17,7 @@ from mesh.p2p.calls import InboundCall, Reply
 from mesh.p2p.frames import Decoder, Frame, Kind, encode
 from mesh.p2p.memory_link import memory_stream
 from mesh.p2p.messages import ErrorBody, Hello, RequestHead, ResultHead
+from mesh.p2p.serving import ACCEPT_S
 from mesh.p2p.streams import our_hello
 from tests.kit.wire_pair import answering
 
@@ -78,7 +79,7 @@ def test_headers_and_offers_are_those_of_the_experts():
     answer = wire.AnswerHeader.model_validate(json_of("result")["header"])
     assert answer.digest == digest("4")
     peer = json_of("signature")["peer"]
-    (offer,) = wire.decode_offers(peer, FENCES["json", "offers"].encode())
+    (offer,) = wire_offers.decode_offers(peer, FENCES["json", "offers"].encode())
     assert offer.expert == "solver"
     for model in (
         wire.AskHeader,
@@ -116,6 +117,7 @@ def test_the_numbers_in_the_text_are_those_of_the_code():
         f"a frame body of {messages.MIN_FRAME_BYTES} bytes",
         f"most {session.HANDSHAKE_S:g} s",
         f"{config.max_frame_bytes} here",
+        f"{ACCEPT_S * 1000:g} ms",
         f"{config.max_request_bytes} here",
         f"{config.requests_per_peer} here",
         f"{config.max_buffered_bytes >> 22} MiB of one peer, {config.max_buffered_bytes >> 20} MiB of all",
@@ -123,7 +125,7 @@ def test_the_numbers_in_the_text_are_those_of_the_code():
         f"every {config.offer_interval_s:g} s",
         topics.Topics("mesh").on_wire("offers"),
         wire.ASK,
-        wire.OFFERS,
+        wire_offers.OFFERS,
     ):
         assert said in TEXT, said
     assert messages.MAX_ERROR_BYTES == messages.MAX_HELLO_BYTES
@@ -215,6 +217,7 @@ async def test_the_requests_of_the_document_get_the_answers_of_the_document():
 
     async def ask(call: InboundCall) -> Reply:
         assert (call.header, call.body) == (json_of("request")["header"], b"2+2?")
+        await asyncio.sleep(2 * ACCEPT_S)
         await call.send(b"4")
         return Reply(json_of("result")["header"])
 

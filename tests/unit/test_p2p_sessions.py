@@ -7,7 +7,7 @@ import pytest
 
 from mesh.errors import PeerMisbehaved
 from mesh.p2p import messages
-from mesh.p2p.calls import CallFailed
+from mesh.p2p.calls import CallFailed, Reply
 from mesh.p2p.frames import HEADER, Kind
 from mesh.p2p.memory_link import memory_stream
 from mesh.p2p.messages import ErrorBody, Hello
@@ -77,9 +77,22 @@ async def test_the_acceptor_answers_hello_and_serves():
         assert messages.parse(Hello, answer.body, 4096).versions == [1]
         assert session.usable
         raw.request(1, body=b"hi")
-        accepted, result = await raw.expect(Kind.ACCEPTED, Kind.RESULT)
-        assert accepted.body == b""
+        (result,) = await raw.expect(Kind.RESULT)
         assert messages.parse_head(messages.ResultHead, result.body)[1] == b"hi"
+
+
+async def test_a_call_that_takes_its_time_is_acknowledged_and_a_quick_one_is_not():
+    async def slow(call):
+        await asyncio.sleep(0.2)
+        return Reply({})
+
+    async with served({"slow": slow}) as (raw, _, _):
+        raw.greet()
+        raw.request(1, "slow")
+        raw.request(2)
+        frames = await raw.expect(Kind.HELLO, Kind.RESULT, Kind.ACCEPTED, Kind.RESULT)
+        assert [frame.call for frame in frames] == [0, 2, 1, 1]
+        assert frames[2].body == b""
 
 
 async def test_a_peer_that_asks_and_closes_is_no_fault():
@@ -172,10 +185,11 @@ async def test_the_acceptor_names_the_rule_that_was_broken(rule, deeds):
 @pytest.mark.parametrize(
     ("rule", "deeds"),
     [
-        ("order", [no(Kind.CHUNK, 1, b"x")]),
+        ("order", [no(Kind.BODY, 1, b"x")]),
+        ("order", [no(Kind.CHUNK, 1, b"x"), no(Kind.ACCEPTED, 1)]),
         ("order", [no(Kind.ACCEPTED, 1), no(Kind.ACCEPTED, 1)]),
         ("order", [no(Kind.ACCEPTED, 1), no(Kind.BODY, 1, b"x")]),
-        ("order", [no(Kind.CREDIT, 1, b"\0\0\0\1")]),
+        ("credit_overflow", [no(Kind.CREDIT, 1, b"\xff\xff\xff\xff")]),
         ("order", [no(Kind.ACCEPTED, 1), no(Kind.RESULT, 1, b'\0\0\0\x10{"body_bytes":9}'), no(Kind.CHUNK, 1, b"x")]),
         ("malformed", [no(Kind.ACCEPTED, 1, b"x")]),
         ("malformed", [no(Kind.ACCEPTED, 1), no(Kind.RESULT, 1, b"")]),
@@ -209,7 +223,7 @@ async def test_late_frames_of_calls_that_are_over_are_ignored_by_both():
     async with served() as (raw, session, _):
         raw.greet()
         raw.request(1)
-        await raw.expect(Kind.HELLO, Kind.ACCEPTED, Kind.RESULT)
+        await raw.expect(Kind.HELLO, Kind.RESULT)
         raw.say(Kind.CANCEL, 1)
         raw.say(Kind.CREDIT, 1, b"\0\0\0\1")
         raw.say(Kind.BODY, 1, b"late")
