@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -149,3 +150,25 @@ async def test_what_cannot_be_imported_is_an_error_with_a_remedy():
         await broken.start()
     assert "log" in caught.value.remedy
     await broken.stop()
+
+
+async def test_kill_9_of_the_node_takes_its_workers_along():
+    program = (
+        "import asyncio, os, signal\n"
+        "from mesh.experts.backends.worker_pool import WorkerOptions, WorkerPool\n"
+        "async def main():\n"
+        f"    pool = WorkerPool({TARGET!r}, WorkerOptions())\n"
+        "    await pool.start()\n"
+        "    print(pool._nursery._process.pid, await pool.run('pid', {}), flush=True)\n"
+        "    asyncio.create_task(pool.run('spin', {}))\n"
+        "    await asyncio.sleep(0.2)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    node = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    output, _ = await node.communicate()
+    assert node.returncode == -9
+    for pid in map(int, output.split()):
+        await gone(pid)
