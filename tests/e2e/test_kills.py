@@ -10,6 +10,7 @@ import pytest
 from mesh.api.client import Mesh, RequestFailed
 from mesh.demo.nodes import NodeProcess, until
 from mesh.errors import NodeUnreachable
+from mesh.projections.queries import Queries
 from tests.kit.nodes import config, connected, offered, python_expert, running_node, tables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -159,3 +160,45 @@ async def test_a_request_fails_over_when_the_node_that_works_on_it_is_killed(tmp
             assert output.count("recomputed: identical") == 2
             assert "disconnected" in output
             assert "disconnected" in output or "already tried" in output
+
+
+async def test_a_lost_peer_is_alerted_acknowledged_and_resolved(tmp_path: Path) -> None:
+    async with running_node(tmp_path, "second", config("second", PATIENT)) as second:
+        address = (await second.status()).addresses[0]
+        async with running_node(tmp_path, "first", config("first", peers=[address])) as first:
+            await connected(first, second)
+            lost = f"peer_lost/{second.peer_id}"
+            async with tables(first) as found:
+
+                async def in_state(state: str) -> bool:
+                    return any(row["alert"] == lost and row["state"] == state for row in await found.alerts())
+
+                await until(_is_old_enough(found, second), within=30, what="the connection did not last")
+                await second.kill()
+                await until(lambda: in_state("raised"), within=30, what="the lost peer was not alerted")
+                status, output, errors = await first.command("alerts", "ack", lost, "--note", "seen", "--actor", "me")
+                assert status == 0, output + errors
+                _listen_at(second, address)
+                await until(lambda: in_state("acknowledged"), within=10, what="the acknowledgement was not projected")
+                status, output, errors = await first.command("alerts", "ack", lost)
+                assert status != 0
+                assert "acknowledged" in errors
+                await second.start()
+                await until(lambda: in_state("resolved"), within=60, what="the alert did not resolve")
+                history = [row["step"] for row in await found.alert_history(lost)]
+            assert history == ["pending", "raised", "acknowledged", "resolved"]
+
+
+def _listen_at(node: NodeProcess, address: str) -> None:
+    """Come back at the address where the others look for it."""
+    settings = node.home.config_file
+    settings.write_text(settings.read_text().replace("/ip4/127.0.0.1/tcp/0", address.partition("/p2p/")[0]))
+
+
+def _is_old_enough(found: Queries, peer: NodeProcess):
+    """A peer counts as lost only when it was there for a while: one health sample of it at least."""
+
+    async def sampled() -> bool:
+        return len(await found.samples(peer.peer_id)) >= 4
+
+    return sampled
