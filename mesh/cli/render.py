@@ -51,6 +51,10 @@ _STYLES = {
 def _cell(name: str, value: Any) -> Text:  # noqa: ANN401 - any column value
     if value is None or value == "" or (isinstance(value, float) and value < 0 and name.endswith(("_ms", "rate"))):
         return Text("–", style="dim")
+    if isinstance(value, list):
+        return Text(", ".join(map(str, value)))
+    if name == "address" and isinstance(value, str):
+        return Text(value.partition("/p2p/")[0])
     if isinstance(value, float):
         return Text(f"{value:.3g}" if abs(value) < 1 else f"{value:,.1f}")
     if name in ("peer", "target", "caller", "origin", "serving_peer") and isinstance(value, str) and len(value) > 40:
