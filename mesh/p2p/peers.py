@@ -1,5 +1,6 @@
 """The peers of this node: who they are, whether they live, and calls to and from them."""
 
+import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from typing import assert_never
@@ -47,6 +48,7 @@ class Peers:
     """This node among its peers, over any overlay. Everything that happens to a peer becomes a fact in the journal.
 
     Handlers and topics are registered before `start`. Raises ConfigError for static peers that are no multiaddr.
+    ``keepers`` are the tasks that dial and beat: they end only by `stop`, so their owner watches them for failure.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Peers:
         self._handlers: dict[str, Handler] = {}
         self._heartbeat_s = config.heartbeat_s
         self._tasks = TaskOwner()
+        self.keepers: tuple[asyncio.Task[None], ...] = ()
         rng = random.Random(rng_seed)  # noqa: S311 - spreads redials
         self._membership = Membership(peer_id, config.redial_min_s, config.redial_max_s, rng)
         self._dialer = Dialer(
@@ -116,8 +119,10 @@ class Peers:
         await self._overlay.start(self, protocols=[PROTOCOL], topics=self._topics.registered())
         for peer, addresses in self._static.items():
             self._learn(peer, addresses, "static", static=True)
-        self._tasks.start(self._dialer.run(), "dial peers")
-        self._tasks.start(self._heartbeat.run(), "beat")
+        self.keepers = (
+            self._tasks.start(self._dialer.run(), "dial peers"),
+            self._tasks.start(self._heartbeat.run(), "beat"),
+        )
 
     async def stop(self) -> None:
         """Leave: no stream is open and no handler runs when this returns."""

@@ -23,6 +23,9 @@ from mesh.p2p.wire import Wire
 
 log = structlog.get_logger(__name__)
 
+# The first pause before a stream that ended is opened again: there is a connection, so that it costs little.
+_REOPEN_S = 0.05
+
 Fault = PeerMisbehaved | SessionRefused
 OnPong = Callable[[Link, int, float, float], None]
 
@@ -103,7 +106,7 @@ class Streams:
         self._on_unusable(link)
 
     async def _keep(self, link: Link) -> None:
-        backoff = Backoff(self._config.redial_min_s, self._config.redial_max_s, self._rng)
+        backoff = Backoff(min(_REOPEN_S, self._config.redial_min_s), self._config.redial_max_s, self._rng)
         while True:
             opened = self._clock.monotonic()
             try:

@@ -84,8 +84,8 @@ def test_headers_and_offers_are_those_of_the_experts():
     for model in (
         wire.AskHeader,
         wire.AnswerHeader,
-        wire.OffersMessage,
-        wire.OfferEntry,
+        wire_offers.OffersMessage,
+        wire_offers.OfferEntry,
         Hello,
         RequestHead,
         ErrorBody,

@@ -188,6 +188,29 @@ async def test_a_peer_that_breaks_the_protocol_is_dropped_recorded_and_others_ar
         await mute.hang_up(stream)
 
 
+async def test_a_hundred_bad_peers_leave_nothing_behind():
+    async with nodes("a", "b") as (network, made):
+        a = made["a"]
+        tasks = len(asyncio.all_tasks())
+        for n in range(100):
+            mute, evil = Mute(), MemoryOverlay(network, f"evil{n}")
+            await evil.start(mute, protocols=[PROTOCOL], topics=[])
+            await evil.dial("a", a.overlay.addresses, 1)
+            streams = [await evil.open_stream("a", PROTOCOL, 1) for _ in range(5)]
+            for stream in streams:
+                stream.writer.write(messages.hello(hello()) if n % 3 else b"")
+                stream.writer.write(bytes(n * 11))
+            await asyncio.sleep(0.1)
+            await evil.stop()
+            await mute.hang_up(*streams)
+        await asyncio.sleep(1)
+        assert len(asyncio.all_tasks()) == tasks
+        assert set(a.peers._links) == {"b"}
+        assert not a.peers._membership.members.keys() - {"b"}
+        assert (await made["b"].peers.call("a", "echo", {}, b"x", timeout=1)).body == b"x"
+        assert len(a.of("peer.misbehaved")) > 50
+
+
 async def test_a_peer_of_another_mesh_is_refused_and_left_alone():
     network = MemoryNetwork()
     ours = PeerNode("a", MemoryOverlay(network, "a"), LoopClock(), mesh="one")
