@@ -32,7 +32,7 @@ class Told(NamedTuple):
 class History:
     """Tells facts for ever. ``restarts`` weighs the node's crashes against a health sample's 25."""
 
-    def __init__(self, seed: int = 1, peers: int = 50, restarts: float = 0.02) -> None:
+    def __init__(self, seed: int = 1, peers: int = 50, restarts: float = 0.002) -> None:
         self._restarts = restarts
         self.random = random.Random(seed)
         self.owner = self._peer()
@@ -279,7 +279,7 @@ class History:
         yield Told(network.PeerMisbehaved(peer=peer, address="", rule="frame_size", detail="9 MiB"), peer)
 
 
-def records(count: int, seed: int = 1, peers: int = 50, restarts: float = 0.02) -> list[Record]:
+def records(count: int, seed: int = 1, peers: int = 50, restarts: float = 0.002) -> list[Record]:
     """The first ``count`` stored events of a history: a chain that verifies, 500 events a second."""
     history = History(seed, peers, restarts)
     made: list[Record] = []

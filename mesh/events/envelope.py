@@ -7,11 +7,12 @@ import msgspec
 from mesh.clock import unix_seconds
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
+class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something that happened, in the past tense. Each kind of fact is one subclass, defined once.
 
     Subclasses set ``type`` (``family.fact``, the tail of the NATS subject) and raise ``version`` when their
-    fields change meaning; `mesh.events.upcasts` brings older versions forward.
+    fields change meaning; `mesh.events.upcasts` brings older versions forward. They hold no reference cycles, so
+    the garbage collector need not look at them (``gc=False``, inherited).
     """
 
     type: ClassVar[str]
@@ -27,7 +28,7 @@ class UnknownFact(Fact, frozen=True, kw_only=True):
     body: msgspec.Raw
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One immutable entry of a journal.
 
     ``position`` is its place in *this* journal (1, 2, 3 …, equal to the JetStream sequence) and ``prev`` the
@@ -59,7 +60,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return self.fact.known_as if isinstance(self.fact, UnknownFact) else self.fact.type
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """An event as it is stored: the exact bytes that are published, hashed and never re-encoded."""
 
     position: int

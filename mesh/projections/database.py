@@ -1,9 +1,11 @@
 """The one door to the database: SQLite beside the journal by default, PostgreSQL by URL."""
 
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, cast
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -24,6 +26,9 @@ _PRAGMAS = (
     "PRAGMA cache_size=-65536",
     "PRAGMA wal_autocheckpoint=4000",
 )
+# sqlite3 takes anything but int, float and str the long way through its table of adapters, 0.5 µs for each NULL.
+sqlite3.register_adapter(NoneType, cast("Callable[[None], None]", {}.get))
+sqlite3.register_adapter(bool, int)
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 
 

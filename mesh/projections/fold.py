@@ -4,10 +4,11 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
 
 from mesh.events.envelope import Event, Fact
-from mesh.projections.projection import Key, Projection, Row
+from mesh.projections.projection import Key, Projection, Row, Sweep
 
 # What is known of a table: a row, None where there is known to be none, no entry where nothing is known.
 Rows = MutableMapping[Key, Row | None]
+Keyed = tuple[Key | None, Event]
 
 
 class Router:
@@ -30,26 +31,37 @@ class Router:
         return routed
 
 
-def fold(projection: Projection[Any], events: Iterable[Event], rows: Rows) -> dict[Key, Row | None]:
+def keyed(projection: Projection[Any], events: Iterable[Event]) -> list[Keyed]:
+    """Each event with the key of the row that it is about; None where it is about none, or only sweeps."""
+    handlers, key_of = projection.handlers, projection.key_of
+    return [(key_of(event) if type(event.fact) in handlers else None, event) for event in events]
+
+
+def needed(projection: Projection[Any], events: Iterable[Keyed], rows: Rows) -> list[Key]:
+    """The keys whose rows must be known, and are not, before ``events`` can be folded."""
+    missing: dict[Key, bool] = {}
+    for key, event in events:
+        if key is not None and key not in missing and key not in rows:
+            missing[key] = type(event.fact) not in projection.begins
+    return [key for key, is_needed in missing.items() if is_needed]
+
+
+def fold(projection: Projection[Any], events: Iterable[Keyed], rows: Rows) -> dict[Key, Row | None]:
     """Fold ``events`` into ``rows``, which must know every row they touch; return what changed.
 
     A key whose row is None in the result has no row any more.
     """
-    handlers, sweeps, key_of = projection.handlers, projection.sweeps, projection.key_of
+    handlers, begins, sweeps = projection.handlers, projection.begins, projection.sweeps
     changed: dict[Key, Row | None] = {}
-    for event in events:
+    for key, event in events:
         fact = event.fact
         kind = type(fact)
         if kind in sweeps:
-            _sweep(projection, event, rows, changed)
-        handler = handlers.get(kind)
-        if handler is None:
-            continue
-        key = key_of(event)
+            _sweep(sweeps[kind], event, rows, changed)
         if key is None:
             continue
-        before = rows.get(key)
-        after = handler(before, event, fact)
+        before = None if kind in begins else rows.get(key)
+        after = handlers[kind](before, event, fact)
         if after is not before:
             rows[key] = changed[key] = after
     return changed
@@ -57,15 +69,19 @@ def fold(projection: Projection[Any], events: Iterable[Event], rows: Rows) -> di
 
 def append(projection: Projection[Any], events: Iterable[Event]) -> list[Row]:
     """The new rows of an ``append_only`` projection."""
-    handlers, key_of = projection.handlers, projection.key_of
-    made = (handlers[type(event.fact)](None, event, event.fact) for event in events if key_of(event) is not None)
+    handlers = projection.handlers
+    made = [handlers[type(event.fact)](None, event, event.fact) for event in events]
     return [row for row in made if row is not None]
 
 
-def _sweep(projection: Projection[Any], event: Event, rows: Rows, changed: dict[Key, Row | None]) -> None:
-    for key, row in list(rows.items()):
-        if row is None:
-            continue
-        after = projection.swept(row, event)
+def _sweep(sweep: Sweep, event: Event, rows: Rows, changed: dict[Key, Row | None]) -> None:
+    where = tuple(sweep.where(event).items())
+    swept = [
+        (key, row)
+        for key, row in rows.items()
+        if row is not None and all(getattr(row, column) in values for column, values in where)
+    ]
+    for key, row in swept:
+        after = sweep.handler(row, event, event.fact)
         if after is not row:
             rows[key] = changed[key] = after

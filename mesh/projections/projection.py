@@ -40,9 +40,9 @@ class Projection(Generic[R]):
     """A table and its fold.
 
     ``key_of`` names the one row that an event is about (None: no row). ``version`` rises whenever folding gives
-    other rows than before: the table is then rebuilt. ``append_only`` tables get one new row per event and never
-    change one. ``finish`` computes columns that follow from the others, once per row written instead of once
-    per event.
+    other rows than before: the table is then rebuilt. Facts in ``begins`` make a new row whatever was there, so that
+    nothing need be read before. ``append_only`` tables get one new row per event and never change one. ``finish``
+    computes columns that follow from the others, once per row written instead of once per event.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Projection(Generic[R]):
     key: tuple[str, ...]
     key_of: Callable[[Event], Key | None]
     handlers: Mapping[type[Fact], Handler]
+    begins: frozenset[type[Fact]] = frozenset()
     sweeps: Mapping[type[Fact], Sweep] = field(default_factory=dict)
     indexes: tuple[tuple[str, ...], ...] = ()
     append_only: bool = False
@@ -63,13 +64,8 @@ class Projection(Generic[R]):
 
     def evolve(self, row: R | None, event: Event) -> R | None:
         """The row after ``event``, which is about this row."""
-        handler = self.handlers.get(type(event.fact))
-        return row if handler is None else handler(row, event, event.fact)
-
-    def swept(self, row: R, event: Event) -> R | None:
-        """The row after ``event``, if that sweeps rows such as this one."""
-        sweep = self.sweeps.get(type(event.fact))
-        if sweep is None or any(getattr(row, column) not in values for column, values in sweep.where(event).items()):
+        kind = type(event.fact)
+        if kind not in self.handlers:
             return row
-        swept: R | None = sweep.handler(row, event, event.fact)
-        return swept
+        evolved: R | None = self.handlers[kind](None if kind in self.begins else row, event, event.fact)
+        return evolved

@@ -93,7 +93,7 @@ class Queries:
         """The latest health samples of one node or peer, newest first."""
         samples = _table("health_samples")
         statement = select(samples).where(samples.c.target == target)
-        return await self._all(statement.order_by(samples.c.sampled_at.desc()).limit(limit))
+        return await self._all(statement.order_by(samples.c.position.desc()).limit(limit))
 
     async def load(self) -> list[Answer]:
         """What was asked of each expert of each peer."""

@@ -17,7 +17,7 @@ from mesh.projections.checkpoints import (
     move_checkpoints,
     read_checkpoints,
 )
-from mesh.projections.fold import Router, append, fold
+from mesh.projections.fold import Keyed, Router, append, fold, keyed, needed
 from mesh.projections.folds import PROJECTIONS
 from mesh.projections.projection import Key, Projection, Row
 from mesh.projections.table_store import TableStore
@@ -122,27 +122,25 @@ class _CachedTable:
         if self._projection.append_only:
             self._store.insert(connection, append(self._projection, events))
             return
-        self._load(connection, events)
-        changed = fold(self._projection, events, self._rows)
+        pairs = keyed(self._projection, events)
+        self._load(connection, pairs)
+        changed = fold(self._projection, pairs, self._rows)
         self._store.write(connection, changed)
         self._trim(changed)
 
     def forget(self) -> None:
         self._rows.clear()
 
-    def _load(self, connection: Connection, events: Sequence[Event]) -> None:
-        projection, rows = self._projection, self._rows
-        handlers, key_of = projection.handlers, projection.key_of
-        keys = {key_of(event) for event in events if type(event.fact) in handlers}
-        missing = [key for key in keys if key is not None and key not in rows]
+    def _load(self, connection: Connection, pairs: Sequence[Keyed]) -> None:
+        missing = needed(self._projection, pairs, self._rows)
         if missing:
-            rows.update(self._store.load(connection, missing))
-        if projection.sweeps:
-            self._load_swept(connection, events)
+            self._rows.update(self._store.load(connection, missing))
+        if self._projection.sweeps:
+            self._load_swept(connection, pairs)
 
-    def _load_swept(self, connection: Connection, events: Sequence[Event]) -> None:
+    def _load_swept(self, connection: Connection, pairs: Sequence[Keyed]) -> None:
         """All rows in SQL that a sweep in this batch could touch; those cached are newer."""
-        for event in events:
+        for _, event in pairs:
             sweep = self._projection.sweeps.get(type(event.fact))
             if sweep is not None:
                 for key, row in self._store.load_where(connection, sweep.where(event)):

@@ -1,11 +1,12 @@
 """Rows of one table in SQL: read by key, written by key, as tuples, in statements made once."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain
 from typing import Any
 
 import msgspec
-from sqlalchemy import BindParameter, Connection, Table, bindparam, delete, insert, select, tuple_
+from msgspec.structs import astuple
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import StatementError
@@ -13,7 +14,10 @@ from sqlalchemy.exc import StatementError
 from mesh.projections.projection import Key, Projection, Row
 from mesh.projections.tables import columns_of
 
-_KEYS_PER_SELECT = 500
+# A SELECT is padded to the next of these, by asking for one key several times.
+_KEYS_PER_SELECT = (1, 8, 64, 500)
+_EMPTY: dict[type, str] = {tuple: "[]", dict: "{}"}
+_to_json = msgspec.json.Encoder().encode
 _INT64 = 2**63 - 1
 
 
@@ -34,17 +38,27 @@ class TableStore:
         self._upsert = _compiled(_upsert(table, dialect), dialect, table.c.keys())
         matches = [column == bindparam(column.name) for column in self._key_columns]
         self._delete = _compiled(delete(table).where(*matches), dialect, projection.key)
-        keys: BindParameter[Any] = bindparam("keys", expanding=True)
-        self._select = select(table).where(tuple_(*self._key_columns).in_(keys))
+        self._selects = {size: self._select(size, dialect) for size in _KEYS_PER_SELECT}
 
     def load(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, Row | None]:
         """The rows of ``keys``; None for those that have none."""
         rows: dict[Key, Row | None] = dict.fromkeys(keys)
-        for some in _chunks(iter(rows), _KEYS_PER_SELECT):
-            for values in connection.execute(self._select, {"keys": some}):
-                row = self._row(values)
+        wanted = list(rows)
+        for start in range(0, len(wanted), _KEYS_PER_SELECT[-1]):
+            some = wanted[start : start + _KEYS_PER_SELECT[-1]]
+            size = next(size for size in _KEYS_PER_SELECT if size >= len(some))
+            values = tuple(chain.from_iterable(some)) + some[-1] * (size - len(some))
+            for found in connection.exec_driver_sql(self._selects[size], values):
+                row = self._row(found)
                 rows[self.key(row)] = row
         return rows
+
+    def _select(self, size: int, dialect: Dialect) -> str:
+        """SELECT by ``size`` keys: its text is made once, and its plan kept by the driver."""
+        names = [[f"{name}_{number}" for name in self.projection.key] for number in range(size)]
+        wanted = [tuple_(*map(bindparam, some)) for some in names]
+        statement = select(self._table).where(tuple_(*self._key_columns).in_(wanted))
+        return _compiled(statement, dialect, chain.from_iterable(names))
 
     def load_where(self, connection: Connection, where: Mapping[str, tuple[Any, ...]]) -> Iterator[tuple[Key, Row]]:
         """The rows whose columns have one of the values that ``where`` allows them."""
@@ -56,11 +70,11 @@ class TableStore:
     def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Write rows that are new."""
         if rows:
-            self._execute(connection, self._insert, [self._values(row) for row in rows])
+            self._execute(connection, self._insert, self._all_values(rows))
 
     def write(self, connection: Connection, changed: Mapping[Key, Row | None]) -> None:
         """Write rows, new or not, and delete those that are None."""
-        upserts = [self._values(row) for row in changed.values() if row is not None]
+        upserts = self._all_values([row for row in changed.values() if row is not None])
         if upserts:
             self._execute(connection, self._upsert, upserts)
         if len(upserts) < len(changed):
@@ -87,14 +101,16 @@ class TableStore:
         row: Row = self.projection.row(**dict(zip(self._table.c.keys(), fields, strict=True)))
         return row
 
-    def _values(self, row: Row) -> tuple[Any, ...]:
+    def _all_values(self, rows: Iterable[Row]) -> list[tuple[Any, ...]]:
         finish = self.projection.finish
-        values = msgspec.structs.astuple(row if finish is None else finish(row))
-        if not self._json:
-            return values
+        tuples = map(astuple, rows if finish is None else map(finish, rows))
+        return list(map(self._with_json, tuples) if self._json else tuples)
+
+    def _with_json(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         fields = list(values)
         for index, _ in self._json:
-            fields[index] = msgspec.json.encode(fields[index]).decode()
+            value = fields[index]
+            fields[index] = _to_json(value).decode() if value else _EMPTY[type(value)]
         return tuple(fields)
 
 
@@ -111,11 +127,6 @@ def _compiled(statement: Any, dialect: Dialect, columns: Iterable[str]) -> str: 
     compiled = statement.compile(dialect=dialect, column_keys=names)
     assert compiled.positiontup == names, f"{compiled.positiontup} are not the parameters {names}"
     return str(compiled)
-
-
-def _chunks(keys: Iterator[Key], size: int) -> Iterator[list[Key]]:
-    while chunk := list(islice(keys, size)):
-        yield chunk
 
 
 def _all_fitting(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -7,7 +7,6 @@ brings the schema up to date, rebuilds what another release folded, then follows
 
 import argparse
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -26,15 +25,13 @@ from mesh.events.readers import load_credentials
 from mesh.events.store import EventReader
 from mesh.home import Home
 from mesh.logs import configure_logging
-from mesh.projections.catch_up import catch_up
+from mesh.projections.catch_up import catch_up, collecting_rarely
 from mesh.projections.database import database_url, explained, writer_engine
 from mesh.projections.migrate import migrate
 from mesh.projections.rebuild import rebuild_stale
 from mesh.projections.runner import CheckpointMoved, Runner
 
 READY = b"ready\n"
-# Events and rows hold no cycles: a collector that looks at every one of them finds nothing, often.
-_COLLECT_AFTER = 100_000
 log = structlog.get_logger(__name__)
 
 
@@ -90,9 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True, help="the node's home")
     parser.add_argument("--ready-fd", type=int, help="where to write a line once it follows the journal")
     options = parser.parse_args(arguments)
-    gc.set_threshold(_COLLECT_AFTER)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with collecting_rarely(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_until_told_to_stop(run(Home(options.home), options.ready_fd)))
     except MeshError as error:
         print(f"mesh: the projector cannot go on: {error}", file=sys.stderr, flush=True)  # noqa: T201 - its log

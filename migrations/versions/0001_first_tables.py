@@ -143,7 +143,6 @@ def upgrade() -> None:
         key("requests", "request", "node"),
     )
     op.create_index("ix_requests_received_at", "requests", ["received_at"])
-    op.create_index("ix_requests_state_received_at", "requests", ["state", "received_at"])
     op.create_table(
         "attempts",
         text("request"),
@@ -206,7 +205,6 @@ def upgrade() -> None:
         whole("last_position"),
         key("served", "position"),
     )
-    op.create_index("ix_served_caller", "served", ["caller"])
     op.create_index("ix_served_request", "served", ["request"])
     op.create_table(
         "peer_load",
@@ -260,7 +258,7 @@ def upgrade() -> None:
         whole("last_position"),
         key("health_samples", "position"),
     )
-    op.create_index("ix_health_samples_target_sampled_at", "health_samples", ["target", "sampled_at"])
+    op.create_index("ix_health_samples_target", "health_samples", ["target"])
     op.create_table(
         "peer_health",
         text("node"),

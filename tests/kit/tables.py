@@ -71,13 +71,13 @@ def event(fact: Fact, position: int = 1, **envelope: Any) -> Event:
 
 def folded(projection: Projection[Any], *facts: Fact | Event) -> dict[Any, Row]:
     """Given these facts in this order, the rows of the table by key."""
-    from mesh.projections.fold import append, fold
+    from mesh.projections.fold import append, fold, keyed
 
     events = [fact if isinstance(fact, Event) else event(fact, position) for position, fact in enumerate(facts, 1)]
     if projection.append_only:
         return {tuple(getattr(row, name) for name in projection.key): row for row in append(projection, events)}
     rows: dict[Any, Row | None] = {}
-    fold(projection, events, rows)
+    fold(projection, keyed(projection, events), rows)
     finish = projection.finish or (lambda row: row)
     return {key: finish(row) for key, row in rows.items() if row is not None}
 

@@ -53,8 +53,8 @@ def _fact(event: Event) -> Any:  # noqa: ANN401 - every fact folded here names a
     return event.fact
 
 
-def _dispatched(row: AttemptRow | None, event: Event, fact: RequestDispatched) -> AttemptRow:
-    return row or AttemptRow(
+def _dispatched(_row: None, event: Event, fact: RequestDispatched) -> AttemptRow:
+    return AttemptRow(
         request=fact.request,
         attempt=fact.attempt,
         node=event.origin,
@@ -116,6 +116,7 @@ ATTEMPTS = Projection(
     key=("request", "attempt", "node"),
     key_of=_key,
     handlers={RequestDispatched: _dispatched, RequestAnswered: _answered, RequestAttemptFailed: _failed},
+    begins=frozenset({RequestDispatched}),
     sweeps={NodeStarted: Sweep(_was_in_flight, _node_started)},
     indexes=(("peer", "expert"),),
 )

@@ -30,7 +30,7 @@ class ConnectionRow(Row, frozen=True, kw_only=True, gc=False):
     last_position: Annotated[int, "Position of the last event in this row"]
 
 
-def _opened(_row: ConnectionRow | None, event: Event, fact: PeerConnected) -> ConnectionRow:
+def _opened(_row: None, event: Event, fact: PeerConnected) -> ConnectionRow:
     return ConnectionRow(
         node=event.origin,
         connection=fact.connection,
@@ -83,6 +83,7 @@ CONNECTIONS = Projection(
     key=("connection", "node"),
     key_of=_key,
     handlers={PeerConnected: _opened, PeerDisconnected: _closed},
+    begins=frozenset({PeerConnected}),
     sweeps={NodeStarted: Sweep(_was_open, _node_started)},
     indexes=(("peer",),),
 )

@@ -88,6 +88,6 @@ HEALTH_SAMPLES = Projection(
     key=("position",),
     key_of=_key,
     handlers={NodeSampled: _node_sampled, PeerSampled: _peer_sampled},
-    indexes=(("target", "sampled_at"),),
+    indexes=(("target",),),
     append_only=True,
 )

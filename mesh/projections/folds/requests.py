@@ -74,10 +74,8 @@ def _fact(event: Event) -> Any:  # noqa: ANN401 - every fact folded here names a
     return event.fact
 
 
-def _received(row: RequestRow | None, event: Event, fact: RequestReceived) -> RequestRow:
+def _received(_row: None, event: Event, fact: RequestReceived) -> RequestRow:
     position = event.position
-    if row is not None:
-        return row
     return RequestRow(
         request=fact.request,
         node=event.origin,
@@ -200,5 +198,6 @@ REQUESTS = Projection(
         RequestCancelled: _cancelled,
         RequestInterrupted: _interrupted,
     },
-    indexes=(("received_at",), ("state", "received_at")),
+    begins=frozenset({RequestReceived}),
+    indexes=(("received_at",),),
 )

@@ -59,6 +59,6 @@ SERVED = Projection(
     key=("position",),
     key_of=_key,
     handlers={RequestServed: _served},
-    indexes=(("request",), ("caller",)),
+    indexes=(("request",),),
     append_only=True,
 )
