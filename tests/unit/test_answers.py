@@ -33,6 +33,11 @@ def test_an_unusable_peer_id_does_not_verify():
     assert not verify_answer("QmNotEd25519", sign_answer(SIGNER, **FIELDS), **FIELDS)
 
 
+@pytest.mark.parametrize("other", [("r", "1expert", "m", "d"), ("r1expert", "", "m", "d"), ("r1", "expertm", "", "d")])
+def test_text_cannot_move_from_one_field_to_the_next(other):
+    assert signed_bytes(*other) != signed_bytes("r1", "expert", "m", "d")
+
+
 @given(st.lists(st.text(), min_size=4, max_size=4), st.lists(st.text(), min_size=4, max_size=4))
 def test_different_answers_never_share_their_signed_bytes(one, other):
     assert (signed_bytes(*one) == signed_bytes(*other)) == (one == other)
