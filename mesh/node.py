@@ -21,6 +21,7 @@ from mesh.events.broker import Broker
 from mesh.events.broker_embedded import EmbeddedBroker
 from mesh.events.broker_external import ExternalBroker
 from mesh.events.envelope import Fact
+from mesh.events.head_file import load_head
 from mesh.events.journal import Emission, Journal
 from mesh.events.sealer import Sealer
 from mesh.events.store_nats import NatsEventStore
@@ -136,6 +137,7 @@ class Node:
             durability=self._config.broker.durability,
             max_bytes=self._config.broker.max_bytes,
             replicas=self._config.broker.replicas,
+            known=load_head(self._home.journal_head),
         )
         folds = (self.history.apply, self.routing_state.apply, self.health_state.apply)
         self.journal = Journal(peer_id, store, self._clock, folds=folds)
