@@ -29,8 +29,8 @@ def answer(content: str, options: dict[str, Any]) -> str:
     try:
         task = task_of(content, options)
         return _operation(task.operation)(task)
-    except (ValueError, TypeError, NotImplementedError) as error:  # sympy's ways to say that it makes no sense
-        raise ValueError(f"mathematics: {error}. {CAN}") from None
+    except (ValueError, TypeError, ArithmeticError, NotImplementedError) as error:  # sympy says no in many ways
+        raise ValueError(f"mathematics: {str(error) or type(error).__name__}. {CAN}") from None
 
 
 def _operation(name: str) -> Callable[[Task], str]:
@@ -106,7 +106,7 @@ def _integrate(task: Task) -> str:
 def _limit(task: Task) -> str:
     expression = _only(task)
     point = build(parse(task.at[task.variable] if task.at else task.upper))
-    return in_words(sympy.limit(expression, _variable(task, expression), point))
+    return in_words(sympy.limit(expression, _variable(task, expression), point, "+-"))
 
 
 def _over(operator: Callable[..., Expr]) -> Callable[[Task], str]:
