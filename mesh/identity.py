@@ -135,4 +135,7 @@ def load_key_file(path: Path) -> Identity:
         raise IdentityError(
             f"the key file {path} is not hex", remedy="Restore it from a backup: it is the node's identity."
         ) from None
-    return Identity(seed)
+    try:
+        return Identity(seed)
+    except IdentityError as error:
+        raise IdentityError(f"the key file {path} is damaged: {error.what}", remedy=error.remedy) from None

@@ -85,6 +85,10 @@ class Broker(Protocol):
         """Let go; ends the server when it is ours."""
         ...
 
+    def complaint(self) -> str:
+        """The last error in the server's own log; empty when there is none, or the log is not ours."""
+        ...
+
     async def health(self) -> None:
         """Return when JetStream answers. Raises BrokerError when it does not."""
         ...

@@ -27,6 +27,7 @@ ROLES: tuple[Role, ...] = ("node", "operator", "reader")
 _READY_S = 120.0  # after a crash a store of many gigabytes is read through first
 _POLL_S = 0.01
 _LOG_LINES = 8
+_LEAST_FREE = 64 << 10
 _KILLS = 5
 _KILLS_WITHIN_S = 600.0
 log = structlog.get_logger(__name__)
@@ -118,6 +119,13 @@ class EmbeddedBroker:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def complaint(self) -> str:
+        """See `Broker.complaint`; on a full disk the log may be silent too."""
+        mine = [line for line in _tail(self.settings.log_file, 50).splitlines() if line.startswith(f"[{self.pid}] ")]
+        said = next((line.split("[ERR] ", 1)[1] for line in reversed(mine) if "[ERR] " in line), "")
+        free = shutil.disk_usage(self._home.broker).free
+        return said or (f"no space left on device: {free} bytes are free" if free < _LEAST_FREE else "")
 
     async def health(self) -> None:
         """See `Broker.health`."""
@@ -248,8 +256,8 @@ def _make_writable(home: Home) -> None:
         ) from error
 
 
-def _tail(path: Path) -> str:
+def _tail(path: Path, lines: int = _LOG_LINES) -> str:
     try:
-        return "\n".join(path.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
     except OSError:
         return ""

@@ -46,6 +46,10 @@ class ExternalBroker:
     async def stop(self) -> None:
         """See `Broker.stop`."""
 
+    def complaint(self) -> str:
+        """See `Broker.complaint`: an external server's log is out of reach."""
+        return ""
+
     async def health(self) -> None:
         """See `Broker.health`."""
         await probe(self._address)

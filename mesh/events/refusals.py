@@ -8,9 +8,13 @@ _NO_STORAGE = frozenset({10047, 10023})
 _TOO_LARGE = 10054
 
 
-def is_final(refusal: Refusal) -> bool:
-    """Whether trying again is useless until somebody does something."""
-    text = refusal.description.lower()
+def is_final(refusal: Refusal, complaint: str = "") -> bool:
+    """Whether trying again is useless until somebody does something.
+
+    ``complaint`` is what the server's log last complained of: nats-server gives no answer for the event that it
+    could not write, and says of those after it that their sequence is wrong.
+    """
+    text = f"{refusal.description} {complaint}".lower()
     return (
         refusal.err_code in _NO_STORAGE
         or refusal.err_code == _TOO_LARGE
@@ -19,9 +23,9 @@ def is_final(refusal: Refusal) -> bool:
     )
 
 
-def explain(refusal: Refusal, *, max_bytes: int, backlog: int) -> JournalError:
+def explain(refusal: Refusal, *, max_bytes: int, backlog: int, complaint: str = "") -> JournalError:
     """The error for the node's owner: which limit, its value, the remedy."""
-    text = refusal.description
+    text = complaint or refusal.description
     lost = f"{backlog} event(s) are not stored"
     if "maximum bytes" in text:
         return JournalError(

@@ -9,7 +9,7 @@ what it holds must be ours, and the rest is sent again.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Literal, NamedTuple
 
 import structlog
@@ -52,7 +52,8 @@ class NatsEventStore:
     """See `mesh.events.store.EventStore`. ``known`` is an end that the journal had reached before.
 
     While the server is away events are queued, up to ``max_backlog_bytes``; over that the store fails for good, as
-    it does when it is fenced, full, or finds acknowledged events gone.
+    it does when it is fenced, full, or finds acknowledged events gone. ``complaint`` tells what the server's own log
+    last complained of (`Broker.complaint`), for what it does not answer.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class NatsEventStore:
         known: Head | None = None,
         max_backlog_bytes: int = 256 << 20,
         flush_s: float = 10.0,
+        complaint: Callable[[], str] = lambda: "",
     ) -> None:
         self._address = address
         self._owner = owner
@@ -74,6 +76,7 @@ class NatsEventStore:
         self._known = known
         self._max_backlog_bytes = max_backlog_bytes
         self._flush_s = flush_s
+        self._complaint = complaint
         self._reader = NatsEventReader(address)
         self._connection: Connection | None = None
         self._queue: deque[Record] = deque()
@@ -319,8 +322,9 @@ class NatsEventStore:
         if refusal is None:
             return
         self._refusals += 1
-        if (self._careful and is_final(refusal)) or self._refusals > _REFUSALS:
-            raise explain(refusal, max_bytes=self._settings.max_bytes, backlog=self.backlog)
+        complaint = self._complaint() if self._careful else ""
+        if (self._careful and is_final(refusal, complaint)) or self._refusals > _REFUSALS:
+            raise explain(refusal, max_bytes=self._settings.max_bytes, backlog=self.backlog, complaint=complaint)
 
     async def _reconcile(self, connection: Connection) -> None:
         """Take what the stream holds as acknowledged, if it is ours, and queue the rest again."""

@@ -8,8 +8,8 @@ from mesh.events.store import EventReader, Head
 
 TAIL = 1000
 REMEDY = (
-    "Nothing was written. `mesh audit verify` lists all damage; restore the store from a backup,"
-    " or move it away to begin a new journal."
+    "Nothing was written. `mesh audit verify` lists all damage. Restore the store from a backup; or, to begin a new"
+    " journal, move broker/store, journal-head.json and state.sqlite out of the node's home."
 )
 
 

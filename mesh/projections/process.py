@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 from mesh.clock import Clock
 from mesh.config import Config
 from mesh.errors import MeshError
 from mesh.home import Home
 from mesh.processes import SupervisedProcess, describe_exit, wait_for_exit
-from mesh.projections.worker import READY
+from mesh.projections.worker import LAST_WORDS, READY
 
 _READY_WITHIN_S = 600.0  # a new release may rebuild tables first
 
@@ -39,7 +40,7 @@ class ProjectorProcess(SupervisedProcess):
             "projector",
             lambda: (*command, "--ready-fd", str(self._write_fd)),
             log_path=log_path,
-            ready=partial(_wait_until_ready, self._read_fd, str(log_path)),
+            ready=partial(_wait_until_ready, self._read_fd, log_path),
             on_restart=on_restart,
             environment=environment,
             pass_fds=(self._write_fd,),
@@ -65,7 +66,7 @@ def projector_process(
     return ProjectorProcess(home, on_restart=on_restart, clock=clock)
 
 
-async def _wait_until_ready(descriptor: int, log_path: str, process: "subprocess.Popen[bytes]") -> None:
+async def _wait_until_ready(descriptor: int, log_path: Path, process: "subprocess.Popen[bytes]") -> None:
     exited = asyncio.ensure_future(wait_for_exit(process))
     told = asyncio.ensure_future(_line(descriptor))
     try:
@@ -73,11 +74,20 @@ async def _wait_until_ready(descriptor: int, log_path: str, process: "subprocess
         if told in done:
             return
         how = describe_exit(exited.result()) if exited in done else f"said nothing for {_READY_WITHIN_S:g} s"
-        raise ProjectorFailed(f"the projector {how} before it was ready", remedy=f"{log_path} says why.")
+        raise _failed(f"{how} before it was ready", log_path, process.returncode)
     finally:
         exited.cancel()
         told.cancel()
         await asyncio.gather(exited, told, return_exceptions=True)
+
+
+def _failed(how: str, log_path: Path, status: int | None) -> ProjectorFailed:
+    """The error with the projector's own last words, and its exit code."""
+    last = log_path.read_text(errors="replace").rstrip().rpartition("\n")[2]
+    said = f": {last.removeprefix(LAST_WORDS)}" if last.startswith(LAST_WORDS) else ""
+    error = ProjectorFailed(f"the projector {how}{said}".removesuffix("."), remedy=f"{log_path} says more.")
+    error.exit_code = status or error.exit_code
+    return error
 
 
 async def _line(descriptor: int) -> None:

@@ -32,6 +32,7 @@ from mesh.projections.rebuild import rebuild_stale
 from mesh.projections.runner import CheckpointMoved, Runner
 
 READY = b"ready\n"
+LAST_WORDS = "mesh: the projector cannot go on: "
 log = structlog.get_logger(__name__)
 
 
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with collecting_rarely(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_until_told_to_stop(run(Home(options.home), options.ready_fd)))
     except MeshError as error:
-        print(f"mesh: the projector cannot go on: {error}", file=sys.stderr, flush=True)  # noqa: T201 - its log
+        print(f"{LAST_WORDS}{error}", file=sys.stderr, flush=True)  # noqa: T201 - its log
         return error.exit_code
     return 0
 

@@ -178,8 +178,9 @@ async def test_a_projector_that_cannot_start_says_why_and_exits_with_the_errors_
     home = Home(tmp_path)
     home.create()
     projector = projector_process(home, Config(), on_restart=lambda *_: None)
-    with pytest.raises(ProjectorFailed, match=r"exited with status 69 before it was ready\. .*projector\.log"):
+    with pytest.raises(ProjectorFailed, match=r"status 69 before it was ready: no node has run .*log says") as failed:
         await projector.start()
+    assert failed.value.exit_code == 69
     await projector.stop()
     assert "no node has run in" in (home.logs / "projector.log").read_text()
 
