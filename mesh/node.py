@@ -43,6 +43,7 @@ from mesh.p2p.addresses import static_peers
 from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
 from mesh.p2p.overlay_process import ProcessOverlay
 from mesh.p2p.peers import Peers
+from mesh.projections.database import database_url, parse_url
 from mesh.projections.process import projector_process
 
 log = structlog.get_logger(__name__)
@@ -105,6 +106,7 @@ class Node:
     def _check_settings(self) -> None:
         """Raise ConfigError now for what a part would refuse later, when others already run."""
         configured(self._config.alerts)
+        parse_url(database_url(self._home, self._config.storage))
         static_peers(self._config.overlay.peers, self.identity.peer_id)
         for expert in self._config.experts:
             make_backend(expert)
@@ -138,6 +140,7 @@ class Node:
             max_bytes=self._config.broker.max_bytes,
             replicas=self._config.broker.replicas,
             known=load_head(self._home.journal_head),
+            complaint=self.broker.complaint,
         )
         folds = (self.history.apply, self.routing_state.apply, self.health_state.apply)
         self.journal = Journal(peer_id, store, self._clock, folds=folds)
