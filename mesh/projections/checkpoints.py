@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, insert, select, update
+from sqlalchemy.engine import Dialect
 
 from mesh.errors import MeshError
+from mesh.projections.compiled import compiled
 from mesh.projections.projection import Projection
 from mesh.projections.tables import CHECKPOINTS, METADATA
 
@@ -35,10 +37,14 @@ class TablesStale(MeshError):
 
 def read_checkpoints(connection: Connection, *, lock: bool = False) -> dict[str, Checkpoint]:
     """All checkpoints; with ``lock`` nobody else moves them until the transaction ends."""
-    statement = select(_TABLE.c.name, _TABLE.c.version, _TABLE.c.position, _TABLE.c.rebuilds).order_by(_TABLE.c.name)
+    statement = _select()
     if lock and connection.dialect.name != "sqlite":
         statement = statement.with_for_update()
     return {row.name: Checkpoint(*row) for row in connection.execute(statement)}
+
+
+def _select() -> Select[Any]:
+    return select(_TABLE.c.name, _TABLE.c.version, _TABLE.c.position, _TABLE.c.rebuilds).order_by(_TABLE.c.name)
 
 
 def furthest(checkpoints: Mapping[str, Checkpoint]) -> int:
@@ -79,11 +85,6 @@ def add_missing(connection: Connection, projections: Projections, now: str) -> N
             )
 
 
-def move_checkpoints(connection: Connection, names: Sequence[str], position: int, now: str) -> None:
-    """Say that the rows of ``names`` are folded up to ``position``."""
-    connection.execute(update(_TABLE).where(_TABLE.c.name.in_(names)).values(position=position, updated_at=now))
-
-
 def mark_rebuilt(connection: Connection, projection: Projection[Any], position: int, now: str) -> None:
     """Say that the rows of ``projection`` were replaced by ones that are folded up to ``position``."""
     connection.execute(
@@ -91,3 +92,27 @@ def mark_rebuilt(connection: Connection, projection: Projection[Any], position: 
         .where(_TABLE.c.name == projection.name)
         .values(version=projection.version, position=position, rebuilds=_TABLE.c.rebuilds + 1, updated_at=now)
     )
+
+
+class Ledger:
+    """The checkpoints of ``projections``, read and moved with every batch: in statements made once."""
+
+    def __init__(self, projections: Projections, dialect: Dialect) -> None:
+        names = [projection.name for projection in projections]
+        mine = _TABLE.c.name.in_([bindparam(f"mine_{number}", name) for number, name in enumerate(names)])
+        parameters = [f"mine_{number}" for number in range(len(names))]
+        moved: dict[str, Any] = {"position": bindparam("new_position"), "updated_at": bindparam("new_updated_at")}
+        locked = _select() if dialect.name == "sqlite" else _select().with_for_update()
+        self._names = tuple(names)
+        self._read = compiled(locked.where(mine), dialect, parameters)
+        self._move = compiled(
+            update(_TABLE).where(mine).values(moved), dialect, ["new_position", "new_updated_at", *parameters]
+        )
+
+    def read(self, connection: Connection) -> dict[str, Checkpoint]:
+        """The checkpoints; nobody else moves them until the transaction ends."""
+        return {row[0]: Checkpoint(*row) for row in connection.exec_driver_sql(self._read, self._names)}
+
+    def move(self, connection: Connection, position: int, now: str) -> None:
+        """Say that the rows are folded up to ``position``."""
+        connection.exec_driver_sql(self._move, (position, now, *self._names))

@@ -10,13 +10,7 @@ from mesh.clock import Clock, SystemClock, rfc3339
 from mesh.errors import JournalBroken
 from mesh.events.codec import decode
 from mesh.events.envelope import Event, Record
-from mesh.projections.checkpoints import (
-    Checkpoint,
-    add_missing,
-    common_position,
-    move_checkpoints,
-    read_checkpoints,
-)
+from mesh.projections.checkpoints import Checkpoint, Ledger, add_missing, common_position
 from mesh.projections.fold import Keyed, Router, append, fold, keyed, needed
 from mesh.projections.folds import PROJECTIONS
 from mesh.projections.projection import Key, Projection, Row
@@ -51,7 +45,7 @@ class Runner:
     ) -> None:
         self._engine = engine
         self._projections = tuple(projections)
-        self._names = [projection.name for projection in projections]
+        self._ledger = Ledger(self._projections, engine.dialect)
         self._router = Router(self._projections)
         self._tables = [
             _CachedTable(TableStore(p, metadata.tables[p.name], engine.dialect), cached_rows) for p in self._projections
@@ -64,7 +58,7 @@ class Runner:
         """Find where the tables stand and return that position. Raises TablesStale when some must be rebuilt."""
         with self._engine.begin() as connection:
             add_missing(connection, self._projections, self._now())
-            self._resume(read_checkpoints(connection))
+            self._resume(self._ledger.read(connection))
         return self.position
 
     def apply(self, records: Sequence[Record]) -> None:
@@ -82,7 +76,7 @@ class Runner:
                 for table, some in zip(self._tables, self._router.route(events), strict=True):
                     if some:
                         table.fold(connection, some)
-                move_checkpoints(connection, self._names, events[-1].position, self._now())
+                self._ledger.move(connection, events[-1].position, self._now())
         except BaseException:
             self._forget()
             raise
@@ -90,16 +84,15 @@ class Runner:
         self._seen = {name: seen._replace(position=self.position) for name, seen in self._seen.items()}
 
     def _check_unmoved(self, connection: Connection) -> None:
-        found = {name: seen for name, seen in read_checkpoints(connection, lock=True).items() if name in self._seen}
+        found = self._ledger.read(connection)
         if found != self._seen:
             self._resume(found)
             raise CheckpointMoved(self.position)
 
     def _resume(self, checkpoints: dict[str, Checkpoint]) -> None:
         self._forget()
-        mine = {name: checkpoint for name, checkpoint in checkpoints.items() if name in self._names}
-        self.position = common_position(mine, self._projections)
-        self._seen = mine
+        self.position = common_position(checkpoints, self._projections)
+        self._seen = checkpoints
 
     def _forget(self) -> None:
         for table in self._tables:

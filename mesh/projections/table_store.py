@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import StatementError
 
+from mesh.projections.compiled import compiled
 from mesh.projections.projection import Key, Projection, Row
 from mesh.projections.tables import columns_of
 
@@ -34,10 +35,10 @@ class TableStore:
             if spec.is_json
         )
         self._key_columns = [table.c[name] for name in projection.key]
-        self._insert = _compiled(insert(table), dialect, table.c.keys())
-        self._upsert = _compiled(_upsert(table, dialect), dialect, table.c.keys())
+        self._insert = compiled(insert(table), dialect, table.c.keys())
+        self._upsert = compiled(_upsert(table, dialect), dialect, table.c.keys())
         matches = [column == bindparam(column.name) for column in self._key_columns]
-        self._delete = _compiled(delete(table).where(*matches), dialect, projection.key)
+        self._delete = compiled(delete(table).where(*matches), dialect, projection.key)
         self._selects = {size: self._select(size, dialect) for size in _KEYS_PER_SELECT}
 
     def load(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, Row | None]:
@@ -58,7 +59,7 @@ class TableStore:
         names = [[f"{name}_{number}" for name in self.projection.key] for number in range(size)]
         wanted = [tuple_(*map(bindparam, some)) for some in names]
         statement = select(self._table).where(tuple_(*self._key_columns).in_(wanted))
-        return _compiled(statement, dialect, chain.from_iterable(names))
+        return compiled(statement, dialect, chain.from_iterable(names))
 
     def load_where(self, connection: Connection, where: Mapping[str, tuple[Any, ...]]) -> Iterator[tuple[Key, Row]]:
         """The rows whose columns have one of the values that ``where`` allows them."""
@@ -119,14 +120,6 @@ def _upsert(table: Table, dialect: Dialect) -> Any:  # noqa: ANN401 - either dia
     statement = make(table)
     changes = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
     return statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=changes)
-
-
-def _compiled(statement: Any, dialect: Dialect, columns: Iterable[str]) -> str:  # noqa: ANN401 - any statement
-    """SQL whose parameters are the values of ``columns``, in that order."""
-    names = list(columns)
-    compiled = statement.compile(dialect=dialect, column_keys=names)
-    assert compiled.positiontup == names, f"{compiled.positiontup} are not the parameters {names}"
-    return str(compiled)
 
 
 def _all_fitting(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
