@@ -18,14 +18,14 @@ _LOCAL_ENDED = (trio.BrokenResourceError, trio.ClosedResourceError)
 class Pump:
     """One stream and one local connection until both directions have ended, or either side breaks."""
 
-    def __init__(self, stream: INetStream, local: trio.SocketStream) -> None:
+    def __init__(self, stream: INetStream, local: trio.SocketStream, closed_by_node: trio.Event) -> None:
         self._stream = stream
         self._muxed: Any = stream.muxed_stream  # type: ignore[attr-defined]
         self._local = local
         self._node_listens = True
         self._broken = False
         self._scope = trio.CancelScope()
-        self.closed_by_node = trio.Event()
+        self._closed_by_node = closed_by_node
 
     async def run(self) -> None:
         """Return when the stream is over; then it is closed on both sides."""
@@ -89,7 +89,7 @@ class Pump:
         return bool(self._muxed.reset_received or self._muxed.muxed_conn.event_shutting_down.is_set())
 
     async def _linger(self) -> None:
-        await self.closed_by_node.wait()
+        await self._closed_by_node.wait()
         await trio.sleep(_LINGER_S)
         self._break()
 

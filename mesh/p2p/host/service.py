@@ -82,7 +82,7 @@ class Service:
             on_paced=self._gossip_paced,
             is_connected=lambda peer: self._connections.of(peer) is not None,
         )
-        self._pumps: dict[int, Pump] = {}
+        self._closed_by_node: dict[int, trio.Event] = {}
         self._stream_ids = itertools.count(1)
 
     async def run(self) -> None:
@@ -108,9 +108,9 @@ class Service:
     def _obey(self, command: wire.Command) -> None:
         match command:
             case wire.CloseStream():
-                pump = self._pumps.get(command.stream)
-                if pump is not None:
-                    pump.closed_by_node.set()
+                closed = self._closed_by_node.get(command.stream)
+                if closed is not None:
+                    closed.set()
             case wire.AreYouThere():
                 self._control.send(wire.Done(command.id))
             case wire.Dial():
@@ -200,12 +200,12 @@ class Service:
     async def _join(self, stream: INetStream, command_id: int, peer: str, protocol: str) -> None:
         """Announce a stream and pump its bytes until it ends."""
         stream_id = next(self._stream_ids)
+        closed = self._closed_by_node[stream_id] = trio.Event()
         self._control.send(wire.StreamOpened(command_id, stream_id, peer, protocol))
-        pump = self._pumps[stream_id] = Pump(stream, await connect_local(self._settings, stream_id))
         try:
-            await pump.run()
+            await Pump(stream, await connect_local(self._settings, stream_id), closed).run()
         finally:
-            del self._pumps[stream_id]
+            del self._closed_by_node[stream_id]
 
     # --- connections ---------------------------------------------------------------------------------------------
 
@@ -222,6 +222,9 @@ class Service:
 
     def _forget(self, connection: Connection) -> None:
         peer_id = connection.muxed.peer_id
+        if connection.muxed.overflowed:
+            detail = "sent more than the windows of its streams allow"
+            self._complaints.misbehaved(connection.wire.address, "receive_window", detail, connection.peer)
         self._pubsub.connection_lost(peer_id, connection.muxed)
         if self._connections.of(connection.peer) is None:
             with suppress(PeerStoreError):
@@ -249,9 +252,7 @@ class Service:
                 self._watch_one(connection, now - connection.wire.heard_at, silent_s)
 
     def _watch_one(self, connection: Connection, silence_s: float, silent_s: float) -> None:
-        if connection.muxed.overflowed:
-            self._drop(connection, "receive_window", "sent more than its windows allow")
-        elif silence_s > silent_s:
+        if silence_s > silent_s:
             connection.wire.abort(f"silent for {silence_s:.0f} s")
         elif silence_s > silent_s / 3:
             self._nursery.start_soon(connection.muxed.ask_for_life)

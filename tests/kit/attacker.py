@@ -1,0 +1,188 @@
+"""A hostile libp2p peer: ``python tests/kit/attacker.py <attack> <multiaddr>``, built on py-libp2p as it is shipped.
+
+It is a process of its own (trio). It exits with status 0 once it has attacked, whatever became of it.
+"""
+
+import logging
+import os
+import secrets
+import struct
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+
+import trio
+from libp2p import new_host
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.identity.identify.identify import ID as IDENTIFY
+from libp2p.network.config import ConnectionConfig
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo, info_from_p2p_addr
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.utils import encode_uvarint
+from multiaddr import Multiaddr
+
+GOSSIP = TProtocol("/meshsub/1.1.0")
+ECHO = TProtocol("/test/echo/1")
+GIVE_UP_S = 6.0
+HEADER = struct.Struct("!BBHII")
+DATA, WINDOW_UPDATE, SYN = 0, 1, 1
+
+
+class Attacker:
+    def __init__(self, host, victim: PeerInfo) -> None:
+        self.host = host
+        self.victim = victim
+        self.key = create_new_key_pair(secrets.token_bytes(32))
+
+    async def connect(self):
+        await self.host.get_network().dial_addr(self.victim.addrs[0], self.victim.peer_id)
+        return self.host.get_network().get_connections(self.victim.peer_id)[0]
+
+    async def raw_stream(self, payload: bytes) -> None:
+        """Bytes in place of a protocol negotiation."""
+        connection = await self.connect()
+        stream = await connection.new_stream()
+        await stream.write(payload)
+        await trio.sleep(0.3)
+
+    async def frames(self, frames: Iterator[bytes]) -> None:
+        """Bytes in place of yamux frames, encrypted as they should be."""
+        known = self.host.get_network().get_connections(self.victim.peer_id)
+        connection = known[0] if known else await self.connect()
+        for frame in frames:
+            await connection.muxed_conn.secured_conn.write(frame)
+        await trio.sleep(0.5)
+
+    async def gossip(self, *rpcs: rpc_pb2.RPC) -> None:
+        for rpc in rpcs:
+            if not self.host.get_network().get_connections(self.victim.peer_id):
+                await self.connect()
+            stream = await self.host.new_stream(self.victim.peer_id, [GOSSIP])
+            body = rpc.SerializeToString()
+            await stream.write(encode_uvarint(len(body)) + body)
+            await trio.sleep(0.1)
+
+    def message(self, **overrides: object) -> rpc_pb2.Message:
+        fields = {
+            "from_id": ID.from_pubkey(self.key.public_key).to_bytes(),
+            "seqno": b"\0" * 8,
+            "topicIDs": ["test"],
+            "data": b"x",
+        }
+        return rpc_pb2.Message(**(fields | overrides))
+
+
+async def random_protocol_name(attacker: Attacker) -> None:
+    await attacker.raw_stream(b"\x13/multistream/1.0.0\n\x05\xff\xfe\xfd\xfc\n")
+
+
+async def bad_negotiation(attacker: Attacker) -> None:
+    for payload in (b"\x05junk\n", b"\x13/multistream/1.0.0\n\x00", b"\x13/multistream/1.0.0\n\xff\xff\xff\xff\x0f"):
+        await attacker.raw_stream(payload)
+
+
+async def oversized_frame(attacker: Attacker) -> None:
+    await attacker.frames(iter([HEADER.pack(0, DATA, SYN, 1, 0x7FFFFFFF)]))
+
+
+async def random_frames(attacker: Attacker) -> None:
+    await attacker.frames(os.urandom(120) for _ in range(200))
+
+
+async def ignored_windows(attacker: Attacker) -> None:
+    """48 MiB to a stream whose window is far smaller, and which nobody reads."""
+    await attacker.connect()
+    stream = await attacker.host.new_stream(attacker.victim.peer_id, [ECHO])
+    body = bytes(64 * 1024 - HEADER.size)
+    frame = HEADER.pack(0, DATA, 0, stream.muxed_stream.stream_id, len(body)) + body
+    await attacker.frames(frame for _ in range(768))
+
+
+async def stream_flood(attacker: Attacker) -> None:
+    await attacker.frames(HEADER.pack(0, WINDOW_UPDATE, SYN, 1 + 2 * number, 0) for number in range(3000))
+
+
+async def gossip_junk(attacker: Attacker) -> None:
+    public = attacker.key.public_key.serialize()
+    control = rpc_pb2.ControlMessage
+    rpcs = [
+        rpc_pb2.RPC(publish=[attacker.message(key=b"junk", signature=b"junk")]),
+        rpc_pb2.RPC(publish=[attacker.message(from_id=b"", key=public, signature=b"z" * 64)]),
+        rpc_pb2.RPC(publish=[attacker.message(from_id=b"\xff" * 5, key=public, signature=b"z" * 64)]),
+        rpc_pb2.RPC(publish=[attacker.message(from_id=b"\x12\x20" + b"a" * 32, key=b"junk", signature=b"z" * 64)]),
+        rpc_pb2.RPC(publish=[attacker.message(key=b"\x08\x01\x12\x04aaaa", signature=b"z" * 64)]),
+        rpc_pb2.RPC(publish=[attacker.message(topicIDs=["test"] * 2000, key=public, signature=b"z" * 64)]),
+        rpc_pb2.RPC(control=control(ihave=[rpc_pb2.ControlIHave(topicID="test", messageIDs=[b"zz", b"\xff" * 10])])),
+        rpc_pb2.RPC(control=control(iwant=[rpc_pb2.ControlIWant(messageIDs=[b"zz", b"\xff", b"1,2"])])),
+        rpc_pb2.RPC(control=control(graft=[rpc_pb2.ControlGraft(topicID="nope")] * 100)),
+        rpc_pb2.RPC(senderRecord=b"junk"),
+    ]
+    await attacker.gossip(*rpcs)
+
+
+async def gossip_garbage(attacker: Attacker) -> None:
+    await attacker.connect()
+    stream = await attacker.host.new_stream(attacker.victim.peer_id, [GOSSIP])
+    await stream.write(encode_uvarint(120) + os.urandom(120))
+    await trio.sleep(0.3)
+
+
+async def gossip_oversized(attacker: Attacker) -> None:
+    await attacker.connect()
+    stream = await attacker.host.new_stream(attacker.victim.peer_id, [GOSSIP])
+    await stream.write(encode_uvarint(1 << 40) + bytes(1000))
+    await trio.sleep(0.3)
+
+
+async def identify_junk(attacker: Attacker) -> None:
+    async def answer(stream) -> None:
+        await stream.write(encode_uvarint(200) + b"\xff" * 200)
+        await stream.close()
+
+    attacker.host.set_stream_handler(IDENTIFY, answer)
+    await attacker.connect()
+    await trio.sleep(0.5)
+
+
+async def connect_and_go(attacker: Attacker) -> None:
+    for _ in range(60):
+        await attacker.connect()
+        await attacker.host.disconnect(attacker.victim.peer_id)
+
+
+ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
+    attack.__name__: attack
+    for attack in (
+        random_protocol_name,
+        bad_negotiation,
+        oversized_frame,
+        random_frames,
+        ignored_windows,
+        stream_flood,
+        gossip_junk,
+        gossip_garbage,
+        gossip_oversized,
+        identify_junk,
+        connect_and_go,
+    )
+}
+
+
+async def main(name: str, address: str) -> None:
+    config = ConnectionConfig(max_connections=10**6, min_connections=0, low_watermark=0, high_watermark=10**6)
+    host = new_host(key_pair=create_new_key_pair(secrets.token_bytes(32)), connection_config=config)
+    async with host.run([]):
+        victim = info_from_p2p_addr(Multiaddr(address))
+        with trio.move_on_after(60 if name == "connect_and_go" else GIVE_UP_S):
+            try:
+                await ATTACKS[name](Attacker(host, victim))
+            except Exception as error:  # noqa: BLE001 - being thrown out is how most attacks end
+                print(f"{name}: ended with {error!r}", flush=True)
+        print("done", flush=True)
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    trio.run(main, *sys.argv[1:])
