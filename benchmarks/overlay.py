@@ -1,0 +1,122 @@
+"""How long it takes until two nodes know each other, and until they are connected. Real processes, loopback."""
+
+import asyncio
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.measure import Measure, below, percentile
+from mesh.config import OverlayConfig
+from mesh.identity import Identity
+from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
+from mesh.p2p.overlay import Connected, Disconnected, OverlayFact, Stream
+from mesh.p2p.overlay_process import ProcessOverlay
+
+CONNECTIONS = 200
+NEWCOMERS = 40
+_WAIT_S = 10.0
+
+
+@dataclass
+class _Handler:
+    facts: asyncio.Queue[OverlayFact] = field(default_factory=asyncio.Queue)
+
+    def on_fact(self, fact: OverlayFact) -> None:
+        self.facts.put_nowait(fact)
+
+    def on_stream(self, stream: Stream) -> None:
+        stream.writer.close()
+
+    def on_gossip(self, topic: str, peer: str, data: bytes) -> None:
+        pass
+
+    async def until(self, kind: type[OverlayFact]) -> None:
+        async with asyncio.timeout(_WAIT_S):
+            while not isinstance(await self.facts.get(), kind):
+                pass
+
+
+async def measure() -> list[Measure]:
+    """Connection set-up as the node sees it, and mDNS discovery where multicast works."""
+    return [*await connection_set_up(), *await mdns_discovery()]
+
+
+run = measure
+
+
+async def connection_set_up() -> list[Measure]:
+    """``dial`` of a peer: TCP, Noise, Yamux, and the way to the overlay's process and back."""
+    with tempfile.TemporaryDirectory() as directory:
+        handlers = [_Handler(), _Handler()]
+        nodes = [_overlay(Path(directory) / str(number)) for number in range(2)]
+        await asyncio.gather(
+            *(node.start(handler, protocols=[], topics=[]) for (node, _), handler in zip(nodes, handlers, strict=True))
+        )
+        try:
+            took = await _dial_again_and_again(nodes[0][0], *nodes[1], handlers)
+        finally:
+            await asyncio.gather(*(node.stop() for node, _ in nodes))
+    return [
+        Measure("connection set-up, p50", percentile(took, 50), "ms", "", None, "", None),
+        below("connection set-up, p99", percentile(took, 99), "ms", limit=50.0),
+    ]
+
+
+async def _dial_again_and_again(
+    a: ProcessOverlay, b: ProcessOverlay, peer: str, handlers: list[_Handler]
+) -> list[float]:
+    took = []
+    for _ in range(CONNECTIONS):
+        started = time.perf_counter()
+        await a.dial(peer, b.addresses, _WAIT_S)
+        took.append((time.perf_counter() - started) * 1000)
+        await handlers[1].until(Connected)
+        await a.disconnect(peer, "measured")
+        await handlers[1].until(Disconnected)
+    return took[CONNECTIONS // 10 :]
+
+
+def _overlay(directory: Path) -> tuple[ProcessOverlay, str]:
+    identity = Identity.generate()
+    config = OverlayConfig(listen=["/ip4/127.0.0.1/tcp/0"], inbound_per_address_per_s=10_000)
+    return ProcessOverlay(identity, config, directory, directory / "log", agent="benchmark"), identity.peer_id
+
+
+async def mdns_discovery() -> list[Measure]:
+    """A newcomer starts: until it has found the node that was there before, and that node has found it."""
+    found: dict[tuple[str, str], asyncio.Event] = {}
+
+    def announcer(port: int) -> tuple[MdnsDiscovery, str]:
+        peer = Identity.generate().peer_id
+        addresses = [f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer}"]
+        return MdnsDiscovery(peer, mesh, addresses, [], lambda other, _: event(peer, other).set()), peer
+
+    def event(finder: str, other: str) -> asyncio.Event:
+        return found.setdefault((finder, other), asyncio.Event())
+
+    mesh = f"benchmark-{Identity.generate().peer_id[-12:].lower()}"
+    resident, old = announcer(1)
+    try:
+        await resident.start()
+    except MdnsUnavailable as error:
+        print(f"  mDNS is not measured: {error}")
+        return []
+    took = []
+    try:
+        for number in range(NEWCOMERS):
+            newcomer, new = announcer(2 + number)
+            started = time.perf_counter()
+            try:
+                await newcomer.start()
+                async with asyncio.timeout(_WAIT_S):
+                    await asyncio.gather(event(old, new).wait(), event(new, old).wait())
+                took.append(time.perf_counter() - started)
+            finally:
+                await newcomer.stop()
+    finally:
+        await resident.stop()
+    return [
+        Measure("mDNS discovery, p50", percentile(took, 50), "s", "", None, "", None),
+        below("mDNS discovery, p99", percentile(took, 99), "s", limit=0.5),
+    ]
