@@ -43,7 +43,6 @@ from mesh.p2p.addresses import static_peers
 from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
 from mesh.p2p.overlay_process import ProcessOverlay
 from mesh.p2p.peers import Peers
-from mesh.projections.database import database_url, parse_url
 from mesh.projections.process import projector_process
 
 log = structlog.get_logger(__name__)
@@ -106,7 +105,10 @@ class Node:
     def _check_settings(self) -> None:
         """Raise ConfigError now for what a part would refuse later, when others already run."""
         configured(self._config.alerts)
-        parse_url(database_url(self._home, self._config.storage))
+        if self._config.storage.url:
+            from mesh.projections.database import parse_url  # SQLAlchemy: a second, and only the projector needs it
+
+            parse_url(self._config.storage.url)
         static_peers(self._config.overlay.peers, self.identity.peer_id)
         for expert in self._config.experts:
             make_backend(expert)

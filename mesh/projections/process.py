@@ -13,8 +13,10 @@ from mesh.config import Config
 from mesh.errors import MeshError
 from mesh.home import Home
 from mesh.processes import SupervisedProcess, describe_exit, wait_for_exit
-from mesh.projections.worker import LAST_WORDS, READY
 
+# What the projector says to the node that started it. They stand here, where SQLAlchemy is not imported.
+READY = b"ready\n"
+LAST_WORDS = "mesh: the projector cannot go on: "
 _READY_WITHIN_S = 600.0  # a new release may rebuild tables first
 
 

@@ -28,11 +28,10 @@ from mesh.logs import configure_logging
 from mesh.projections.catch_up import catch_up, collecting_rarely
 from mesh.projections.database import database_url, explained, writer_engine
 from mesh.projections.migrate import migrate
+from mesh.projections.process import LAST_WORDS, READY
 from mesh.projections.rebuild import rebuild_stale
 from mesh.projections.runner import CheckpointMoved, Runner
 
-READY = b"ready\n"
-LAST_WORDS = "mesh: the projector cannot go on: "
 log = structlog.get_logger(__name__)
 
 
