@@ -26,7 +26,12 @@ class OverlayDown(MeshError):
 
 @dataclass(frozen=True)
 class Connected:
-    """A connection is up: secured, multiplexed, and the peer's identity proved."""
+    """The peer is connected: secured, multiplexed, and its identity proved.
+
+    However many connections there are, a peer is reported once, and `Disconnected` with the same ``connection`` comes
+    when the last is gone (two nodes that dial each other at once have two). A peer that connects again without
+    having lost the first in our eyes has restarted: the old connection is reported as gone, with all its streams.
+    """
 
     peer: str
     connection: str
@@ -50,7 +55,7 @@ class Identified:
 
 @dataclass(frozen=True)
 class Disconnected:
-    """A connection ended."""
+    """The peer is not connected any more; all its streams have ended before this is reported."""
 
     peer: str
     connection: str
@@ -92,7 +97,11 @@ OverlayFact = Connected | Identified | Disconnected | Refused | Misbehaved | Res
 
 @dataclass(frozen=True)
 class Stream:
-    """One open stream to a peer, as asyncio sees it. Closing the writer closes the stream."""
+    """One open stream to a peer, as asyncio sees it. Closing the writer closes the stream.
+
+    ``write_eof`` ends our direction alone. When the peer closes, the reader is at its end; when the connection or the
+    overlay is lost, the reader is at its end or raises ConnectionError, and so does the writer.
+    """
 
     peer: str
     protocol: str
@@ -108,11 +117,11 @@ class OverlayHandler(Protocol):
         ...
 
     def on_stream(self, stream: Stream) -> None:
-        """A peer opened a stream of a protocol that we serve."""
+        """A peer opened a stream of a protocol that we serve; its `Connected` was reported before."""
         ...
 
     def on_gossip(self, topic: str, peer: str, data: bytes) -> None:
-        """A message, signed by ``peer`` (not necessarily who carried it), arrived on a topic."""
+        """A message, signed by ``peer`` (not necessarily who carried it), arrived on a topic. Never our own."""
         ...
 
 
