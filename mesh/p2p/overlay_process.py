@@ -17,7 +17,8 @@ from mesh.config import OverlayConfig
 from mesh.errors import ListenError, MeshError
 from mesh.identity import Identity
 from mesh.p2p.host import wire
-from mesh.p2p.host.settings import HostSettings, Limits, hand_over
+from mesh.p2p.host.limits import Limits
+from mesh.p2p.host.settings import HostSettings, hand_over
 from mesh.p2p.host_link import HostLink, LocalConnection
 from mesh.p2p.interfaces import dialable, interface_ips
 from mesh.p2p.overlay import (

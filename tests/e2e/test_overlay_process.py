@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import stat
@@ -245,6 +246,29 @@ async def test_an_answer_that_comes_too_late_is_let_go(world: World) -> None:
     late = (await b.heard.until(lambda: b.heard.streams))[0]
     assert await asyncio.wait_for(late.reader.read(), 10) == b""
     await a.stream_to(b)
+
+
+async def test_deadlines_that_pass_do_not_harm_the_connection(world: World) -> None:
+    """py-libp2p's own timeouts cancel writes, and a few dozen of those end a connection."""
+    a, b = world.nodes
+    await a.dial(b)
+    hurry = random.Random(1)
+
+    async def ask() -> None:
+        for _ in range(25):
+            try:
+                stream = await a.overlay.open_stream(b.peer, PROTOCOL, hurry.uniform(0.0005, 0.03))
+            except StreamRefused:
+                continue
+            stream.writer.write(b"x" * 200)
+            stream.writer.close()
+
+    await asyncio.gather(*(ask() for _ in range(8)))
+    for late in b.heard.streams:
+        late.writer.close()
+    near = await until_opened(world)
+    near.writer.write(b"alive")
+    assert not a.heard.of(Disconnected) + b.heard.of(Disconnected)
 
 
 async def test_nothing_is_left_when_it_is_stopped(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from mesh.p2p.host.admission import Admission, site_of
-from mesh.p2p.host.settings import Limits
+from mesh.p2p.host.limits import Limits
 
 
 def limits(**overrides: object) -> Limits:

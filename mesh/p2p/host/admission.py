@@ -4,7 +4,7 @@ import ipaddress
 from collections import Counter
 from dataclasses import dataclass
 
-from mesh.p2p.host.settings import Limits
+from mesh.p2p.host.limits import Limits
 
 _MAX_BUCKETS = 4096
 _SWEEP_EVERY_S = 1.0

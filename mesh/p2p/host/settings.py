@@ -4,21 +4,9 @@ import os
 
 import msgspec
 
+from mesh.p2p.host.limits import Limits
+
 MAX_BYTES = 60_000  # a pipe holds 64 KiB without anybody reading it
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of us strangers may use."""
-
-    max_connections: int
-    max_inbound: int
-    max_streams_per_peer: int
-    handshake_s: float
-    silent_s: float
-    inbound_per_address_per_s: float
-    inbound_burst: int = 50
-    max_handshakes: int = 128
-    max_handshakes_per_address: int = 32
 
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):

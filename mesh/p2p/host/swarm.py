@@ -17,8 +17,8 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from mesh.p2p.host.limits import Limits
 from mesh.p2p.host.muxer import SteadyMuxer, SteadyYamux, current_wire
-from mesh.p2p.host.settings import Limits
 from mesh.p2p.host.tcp import DoorTcp, Wire
 
 # Inbound slots are given back by DoorTcp, and true limits are `Admission`'s: py-libp2p's own must never be the first.
