@@ -23,7 +23,7 @@ from mesh.identity import Identity
 from mesh.p2p import overlay_process
 from mesh.p2p.overlay import Connected, Disconnected, Refused, Restarted, Stream, StreamRefused
 from mesh.p2p.overlay_process import ProcessOverlay
-from tests.kit.overlays import PROTOCOL, ProcessWorld, Recorder, World, pid_of, reset
+from tests.kit.overlays import PROTOCOL, Node, ProcessWorld, Recorder, World, pid_of, reset
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 SILENCE_S = 3.0
@@ -31,7 +31,11 @@ SILENCE_S = 3.0
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def processes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProcessWorld]:
-    world = ProcessWorld(tmp_path_factory.mktemp("overlay"), count=2, settings=[{"silence_timeout_s": SILENCE_S}] * 2)
+    world = ProcessWorld(
+        tmp_path_factory.mktemp("overlay"),
+        count=2,
+        settings=[{"silence_timeout_s": SILENCE_S, "max_streams_per_peer": limit} for limit in (32, 16)],
+    )
     await world.start()
     yield world
     await world.stop()
@@ -195,19 +199,30 @@ async def test_streams_over_the_limit_are_refused_and_closing_makes_room(world: 
     assert (refused.peer, refused.rule, refused.limit, refused.value) == (a.peer, "max_streams_per_peer", "16", "17")
     for stream in (*streams, *b.heard.streams):
         stream.writer.close()
-    again = await until_opened(world)
+    again = await until_opened(a, b)
     assert again.peer == b.peer
     assert a.is_connected(b)
 
 
-async def until_opened(world: World) -> Stream:
-    a, b = world.nodes
+async def until_opened(a: Node, b: Node) -> Stream:
     async with asyncio.timeout(10):
         while True:
             try:
                 return await a.overlay.open_stream(b.peer, PROTOCOL, 5)
             except StreamRefused:
                 await asyncio.sleep(0.05)
+
+
+async def test_we_do_not_open_more_streams_than_a_peer_like_us_takes(world: World) -> None:
+    b, a = world.nodes
+    await a.dial(b)
+    streams = [await a.overlay.open_stream(b.peer, PROTOCOL, 10) for _ in range(14)]
+    with pytest.raises(StreamRefused, match="limit: 14"):
+        await a.overlay.open_stream(b.peer, PROTOCOL, 10)
+    assert not b.heard.of(Refused)
+    streams[0].writer.close()
+    b.heard.streams[0].writer.close()
+    await until_opened(a, b)
 
 
 async def test_streams_that_are_closed_leave_nothing_behind(world: World) -> None:
@@ -250,24 +265,23 @@ async def test_an_answer_that_comes_too_late_is_let_go(world: World) -> None:
 
 async def test_deadlines_that_pass_do_not_harm_the_connection(world: World) -> None:
     """py-libp2p's own timeouts cancel writes, and a few dozen of those end a connection."""
-    a, b = world.nodes
+    b, a = world.nodes
     await a.dial(b)
     hurry = random.Random(1)
-
-    async def ask() -> None:
-        for _ in range(25):
-            try:
-                stream = await a.overlay.open_stream(b.peer, PROTOCOL, hurry.uniform(0.0005, 0.03))
-            except StreamRefused:
-                continue
-            stream.writer.write(b"x" * 200)
+    late = 0
+    while late < 100:
+        for stream in b.heard.streams:
             stream.writer.close()
-
-    await asyncio.gather(*(ask() for _ in range(8)))
-    for late in b.heard.streams:
-        late.writer.close()
-    near = await until_opened(world)
-    near.writer.write(b"alive")
+        b.heard.streams.clear()
+        try:
+            stream = await a.overlay.open_stream(b.peer, PROTOCOL, hurry.uniform(0.0005, 0.006))
+        except StreamRefused as refusal:
+            late += "within" in refusal.what
+            await asyncio.sleep(hurry.uniform(0, 0.01))
+            continue
+        stream.writer.write(b"x" * 200)
+        stream.writer.close()
+    await until_opened(a, b)
     assert not a.heard.of(Disconnected) + b.heard.of(Disconnected)
 
 

@@ -31,7 +31,6 @@ class Connection:
     wire: Wire
     inbound_streams: int = 0
     outbound_streams: int = 0
-    refused_streams: int = 0
     protocols: frozenset[str] = frozenset()
 
     @property

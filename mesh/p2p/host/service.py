@@ -21,6 +21,7 @@ from mesh.p2p.host.admission import Admission, Refusal
 from mesh.p2p.host.complaints import Complaints
 from mesh.p2p.host.connections import Connection, Connections
 from mesh.p2p.host.control import Control, connect_local
+from mesh.p2p.host.damping import Damper
 from mesh.p2p.host.dialling import Dialler
 from mesh.p2p.host.pump import STREAM_ENDED, Pump
 from mesh.p2p.host.settings import HostSettings
@@ -29,8 +30,11 @@ from mesh.p2p.host.tcp import Bound, Doorkeeper, DoorTcp, bind
 from mesh.p2p.overlay import OverlayFact, StreamRefused
 
 _NEGOTIATION_S = 10
-_MAX_OUTBOUND_STREAMS = 128
+# Of the streams that a peer with our limits takes from us, these are for gossip and identify.
+_RESERVED_STREAMS = 2
+# Refused streams that a connection survives: so many at once, and so many a second.
 _STREAM_FLOOD = 100
+_STREAM_FLOOD_PER_S = 1.0
 _WATCH_EVERY_S = 1.0
 
 
@@ -83,6 +87,7 @@ class Service:
             is_connected=lambda peer: self._connections.of(peer) is not None,
         )
         self._closed_by_node: dict[int, trio.Event] = {}
+        self._floods = Damper(burst=_STREAM_FLOOD, per_s=_STREAM_FLOOD_PER_S)
         self._stream_ids = itertools.count(1)
 
     async def run(self) -> None:
@@ -148,9 +153,10 @@ class Service:
         connection = self._connections.of(command.peer)
         if connection is None:
             raise StreamRefused(f"not connected to {command.peer}", remedy="Dial it first.")
-        if connection.outbound_streams >= _MAX_OUTBOUND_STREAMS:
+        limit = self._settings.limits.max_streams_per_peer - _RESERVED_STREAMS
+        if connection.outbound_streams >= limit:
             raise StreamRefused(
-                f"{connection.outbound_streams} streams to {command.peer} are open (limit: {_MAX_OUTBOUND_STREAMS})",
+                f"{connection.outbound_streams} streams to {command.peer} are open or being opened (limit: {limit})",
                 remedy="Close streams that are no longer used.",
             )
         connection.outbound_streams += 1
@@ -187,11 +193,10 @@ class Service:
         limit = self._settings.limits.max_streams_per_peer
         if connection.inbound_streams < limit:
             return True
-        connection.refused_streams += 1
         refusal = Refusal("max_streams_per_peer", str(limit), str(connection.inbound_streams + 1))
         self._complaints.refused(connection.wire.address, refusal, connection.peer)
-        if connection.refused_streams > _STREAM_FLOOD:
-            self._drop(connection, "stream_flood", f"{connection.refused_streams} streams over the limit of {limit}")
+        if self._floods.admit(connection.name, trio.current_time()) is None:
+            self._drop(connection, "stream_flood", f"over {_STREAM_FLOOD} streams above the limit of {limit}")
         return False
 
     async def _accept(self, stream: INetStream) -> None:
