@@ -60,9 +60,9 @@ async def ask(home: Home, sequential: int, users: int, each: int) -> None:
 async def server_of(node: Node) -> str:
     """The PeerId of the server, once its expert can be asked."""
     async with asyncio.timeout(WITHIN_S):
-        while not any(offer.peer != node.identity.peer_id for offer in node.routing_state.offers.values()):
+        while not (peers := [peer for peer in node.peers.connected() if node.routing_state.offers.get(peer)]):
             await asyncio.sleep(0.05)
-    return next(iter(node.peers.connected()))
+    return peers[0]
 
 
 async def figures_of(ask_once: Ask, sequential: int, users: int, each: int) -> dict[str, float]:

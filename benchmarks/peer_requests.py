@@ -18,7 +18,7 @@ from benchmarks.measure import Measure, at_least, at_most, watched
 from mesh.home import Home
 from mesh.setup import initialise
 
-SEQUENTIAL = 1500
+SEQUENTIAL = 1000
 USERS = 64
 EACH = 100
 WITHIN_S = 180.0

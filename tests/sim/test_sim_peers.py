@@ -1,6 +1,7 @@
 """Several nodes over the memory overlay, in virtual time: joining, dying, freezing, healing, misbehaving."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,7 +11,7 @@ from mesh.events.vocabulary.network import PeerConfirmedDown, PeerDialFailed, Pe
 from mesh.p2p import messages
 from mesh.p2p.calls import CallFailed, InboundCall, Reply
 from mesh.p2p.messages import PROTOCOL
-from mesh.p2p.overlay import OverlayFact, Stream
+from mesh.p2p.overlay import OverlayDown, OverlayFact, Stream
 from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
 from tests.kit.loop_clock import LoopClock
 from tests.kit.peer_nodes import PeerNode, introduce, nodes, until
@@ -257,6 +258,53 @@ async def test_a_stream_on_which_the_peer_falls_silent_is_given_up_and_the_other
         assert (await made["b"].peers.call("a", "echo", {}, b"x", timeout=1)).body == b"x"
         await quiet.stop()
         await mute.hang_up(stream)
+
+
+async def test_a_second_stream_of_a_peer_takes_the_place_of_the_first():
+    async with nodes("a", "b") as (network, made):
+        a, mute = made["a"], Mute()
+        greedy = MemoryOverlay(network, "greedy")
+        await greedy.start(mute, protocols=[PROTOCOL], topics=[])
+        await greedy.dial("a", a.overlay.addresses, 1)
+        streams = [await greedy.open_stream("a", PROTOCOL, 1) for _ in range(3)]
+        for stream in streams:
+            stream.writer.write(messages.hello(hello()))
+        for stream in streams[:2]:
+            await asyncio.wait_for(stream.reader.read(), 1)  # to its end
+        assert a.peers._links["greedy"].answering.hello is not None
+        await greedy.stop()
+        await mute.hang_up(*streams)
+
+
+async def test_while_the_overlay_is_down_nothing_is_held_against_the_peers():
+    class Down(MemoryOverlay):
+        """Answers nothing but OverlayDown for a while, as during a restart."""
+
+        down = True
+
+        async def dial(self, peer: str, addresses: Sequence[str], timeout: float) -> None:
+            if self.down:
+                raise OverlayDown("restarting")
+            await super().dial(peer, addresses, timeout)
+
+        async def open_stream(self, peer: str, protocol: str, timeout: float) -> Stream:
+            if self.down:
+                raise OverlayDown("restarting")
+            return await super().open_stream(peer, protocol, timeout)
+
+    network = MemoryNetwork()
+    overlay = Down(network, "a")
+    node, other = PeerNode("a", overlay, LoopClock()), PeerNode("b", MemoryOverlay(network, "b"), LoopClock())
+    await node.start()
+    await other.start()
+    node.peers.learn("b", other.overlay.addresses, "mdns")
+    await asyncio.sleep(10)
+    assert node.kinds() == ["peer.discovered"]
+    overlay.down = False
+    await until(lambda: node.peers.connected() == {"b"}, 2)
+    assert not node.of("peer.dial_failed")
+    await node.stop()
+    await other.stop()
 
 
 async def test_gossip_reaches_registered_topics_of_the_same_mesh_and_faults_are_the_peers():

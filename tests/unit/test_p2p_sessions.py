@@ -281,3 +281,42 @@ async def test_who_asks_and_never_reads_is_not_read_either():
             frame = await raw.frame()
             assert frame.kind is Kind.PONG
         assert not task.done()
+
+
+async def test_the_acceptor_counts_for_itself_how_much_is_asked_of_it():
+    async def wait(call):
+        await asyncio.Event().wait()
+
+    async with served({"wait": wait}, requests=3) as (raw, session, _):
+        raw.greet()
+        for call in range(1, 6):
+            raw.request(call, "wait", timeout_ms=60_000)
+        _, fourth, fifth = await raw.expect(Kind.HELLO, Kind.ERROR, Kind.ERROR)
+        assert [fourth.call, fifth.call] == [4, 5]
+        assert messages.parse(ErrorBody, fourth.body, 4096).kind == "overloaded"
+        assert session.end.in_flight == 3
+        raw.say(Kind.CANCEL, 2)
+        await until(lambda: session.end.in_flight == 2, every=0)
+        raw.request(6)
+        (result,) = await raw.expect(Kind.RESULT)
+        assert result.call == 6
+
+
+async def test_the_acceptor_keeps_the_deadline_of_a_caller_that_does_not():
+    cancelled = asyncio.Event()
+
+    async def wait(call):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async with served({"wait": wait}) as (raw, session, _):
+        raw.greet()
+        started = asyncio.get_running_loop().time()
+        raw.request(1, "wait", timeout_ms=2000)
+        error = (await raw.expect(Kind.HELLO, Kind.ACCEPTED, Kind.ERROR))[-1]
+        assert messages.parse(ErrorBody, error.body, 4096).kind == "expired"
+        assert asyncio.get_running_loop().time() - started == pytest.approx(2, abs=0.01)
+        await cancelled.wait()
+        assert session.end.in_flight == 0
