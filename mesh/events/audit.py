@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mesh.errors import JournalBroken
-from mesh.events.chain import genesis, link
+from mesh.events.chain import HASH_BYTES, genesis, link
 from mesh.events.codec import decode
 from mesh.events.envelope import Event, Record
 from mesh.events.store import Head
@@ -119,7 +119,9 @@ class Audit:
         self._events += 1
         if self._doubt is not None:
             self._resolve(record)
-        if self._link is not None and record.prev != self._link:
+        if len(record.prev) != HASH_BYTES:
+            self._find(record.position, "foreign", "it carries no link to the event before it: no node wrote it")
+        elif self._link is not None and record.prev != self._link:
             self._doubt = (record, self._link)
         self._check_head(record)
         self._check_content(record)

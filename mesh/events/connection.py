@@ -108,7 +108,8 @@ class Connection(asyncio.Protocol):
             raise self._ended
         self._request_count += 1
         number = self._request_count
-        answer = self._requests[number] = self._loop.create_future()
+        answer: asyncio.Future[Reply] = self._loop.create_future()
+        self._requests[number] = answer
         self.write(publication(subject, payload, reply=f"{self.inbox}.r.{number}"))
         try:
             async with asyncio.timeout(timeout):

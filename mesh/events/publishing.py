@@ -21,30 +21,37 @@ EXPECTED = "Nats-Expected-Last-Sequence"
 
 
 class Publisher(Protocol):
-    """One way to write."""
+    """One way to write. ``probes``: after a pause, one record goes alone before others follow it unacknowledged."""
+
+    probes: bool
 
     def room(self, unacknowledged: int) -> int:
         """How many more records may be sent now."""
         ...
 
-    def encode(self, records: Sequence[Record], reply: str, *, ack_every: int) -> bytes:
+    def encode(self, records: Sequence[Record], reply: str) -> bytes:
         """The bytes that publish ``records``. An acknowledgement for position n comes to ``reply`` + n."""
         ...
 
 
 class Pipelined:
-    """Single messages; every ``ack_every``-th and the last are acknowledged, which proves those before."""
+    """Single messages; some and the last of each write are acknowledged, which proves those before.
+
+    It probes, because events already under way could otherwise fall in behind the first one of another writer.
+    """
+
+    probes = True
 
     def room(self, unacknowledged: int) -> int:
         """See `Publisher.room`."""
         return WINDOW - unacknowledged
 
-    def encode(self, records: Sequence[Record], reply: str, *, ack_every: int) -> bytes:
+    def encode(self, records: Sequence[Record], reply: str) -> bytes:
         """See `Publisher.encode`."""
         last = len(records) - 1
         parts: list[bytes] = []
         for index, record in enumerate(records):
-            acknowledged = index == last or index % ack_every == ack_every - 1
+            acknowledged = index == last or index % ACK_EVERY == ACK_EVERY - 1
             to = f"{reply}{record.position} " if acknowledged else ""
             _publish(parts, record, f"{EXPECTED}: {record.position - 1}\r\n", to)
         return b"".join(parts)
@@ -53,14 +60,16 @@ class Pipelined:
 class Batched:
     """Atomic batches: all of a batch is stored and synced, or nothing. One is under way at a time."""
 
+    probes = False
+
     def room(self, unacknowledged: int) -> int:
         """See `Publisher.room`."""
         return 0 if unacknowledged else MAX_BATCH
 
-    def encode(self, records: Sequence[Record], reply: str, *, ack_every: int) -> bytes:
+    def encode(self, records: Sequence[Record], reply: str) -> bytes:
         """See `Publisher.encode`."""
-        if len(records) == 1 or ack_every == 1:
-            return Pipelined().encode(records, reply, ack_every=ack_every)
+        if len(records) == 1:
+            return Pipelined().encode(records, reply)
         batch = f"{reply.split('.')[1]}-{records[0].position}-{reply.split('.')[3]}"
         parts: list[bytes] = []
         for number, record in enumerate(records, start=1):

@@ -34,6 +34,7 @@ class Pulls:
         self._arrived: list[Message] = []
         self._due = [0] * _PULLS
         self._dry = False
+        self._fed = False
         self._error: Exception | None = None
         self._news = asyncio.Event()
         connection.on_messages = self._on_messages
@@ -55,7 +56,10 @@ class Pulls:
             if self._error is not None:
                 raise self._error
             if self._dry and not self._wait and not any(self._due):
-                return []
+                if not self._fed:
+                    return []
+                self._fed = self._dry = False  # a pull is also refused what another one was about to get: ask again
+                self._ask()
             self._news.clear()
             try:
                 async with asyncio.timeout(_SILENCE_S):
@@ -93,6 +97,7 @@ class Pulls:
             if message[2]:
                 due[message[0] - _FIRST_SID] -= 1
                 arrived.append(message)
+                self._fed = True
             else:
                 self._on_status(message)
         self._news.set()

@@ -3,14 +3,14 @@
 Each event is published with the sequence that the stream must have reached (``Nats-Expected-Last-Sequence``), so
 an event is stored exactly at its position or not at all, and an acknowledgement of one proves all before it. Hence
 only some ask for one. After anything unexpected (a lost connection, a refusal) the stream is asked where it ends:
-what it holds must be ours, and the rest is sent again.
+what it holds must be ours, and the rest is sent again. The first event after a pause goes alone: where two write,
+one of them is refused before any of its events has others behind it.
 """
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import structlog
 
@@ -20,7 +20,8 @@ from mesh.events.broker import BrokerAddress
 from mesh.events.codec import MAX_PAYLOAD_BYTES
 from mesh.events.connection import Connection, connect
 from mesh.events.envelope import Record
-from mesh.events.publishing import ACK_EVERY, Refusal, publisher_for, read_acknowledgement
+from mesh.events.outbox import HEADER_BYTES, Outbox, Written
+from mesh.events.publishing import Refusal, publisher_for, read_acknowledgement
 from mesh.events.reader_nats import NatsEventReader
 from mesh.events.refusals import WRONG_LAST_SEQUENCE, explain, is_final
 from mesh.events.store import Head
@@ -31,21 +32,12 @@ from mesh.events.waiters import Waiters
 from mesh.events.wire import Message, header
 
 _ACKS_SID = 2
-_IN_FLIGHT_BYTES = 8 << 20
-_HEADER_BYTES = 512
 _RETRY_MIN_S = 0.05
 _RETRY_MAX_S = 2.0
 _REFUSALS = 8  # without progress, each after a pause: about five seconds
-_STALLED_S = 15.0
+_SILENCE_S = 15.0
+_SILENCE_ALONE_S = 2.0
 log = structlog.get_logger(__name__)
-
-
-class _Written(NamedTuple):
-    """By what a stored event is recognised as ours."""
-
-    position: int
-    id: str
-    prev: str
 
 
 class NatsEventStore:
@@ -79,19 +71,14 @@ class NatsEventStore:
         self._complaint = complaint
         self._reader = NatsEventReader(address)
         self._connection: Connection | None = None
-        self._queue: deque[Record] = deque()
-        self._unacknowledged: deque[Record] = deque()
-        self._in_flight_bytes = 0
-        self._backlog_bytes = 0
-        self._given = 0
-        self._stored = 0
-        self._last: _Written | None = None
+        self._outbox = Outbox()
         self._waiters = Waiters()
         self._scheduled = False
-        self._careful = False
+        self._flowing = False
         self._recovering = False
         self._generation = 0
         self._refusal: Refusal | None = None
+        self._refused_alone = False
         self._refusals = 0
         self._interrupted = asyncio.Event()
         self._failed = asyncio.Event()
@@ -109,8 +96,7 @@ class NatsEventStore:
         except BaseException:
             connection.close()
             raise
-        self._given = self._stored = head.position
-        self._last = _written(record) if record is not None else None
+        self._outbox = Outbox(head.position, record)
         self._connection = connection
         self._keeper = asyncio.create_task(self._keep(), name="journal writer")
         return head
@@ -119,20 +105,14 @@ class NatsEventStore:
         """See `EventStore.append`."""
         if self._error is not None:
             raise self._error.with_traceback(None)
-        if record.position != self._given + 1:
-            raise JournalFenced(f"position {record.position} was given out, the store expects {self._given + 1}")
-        self._backlog_bytes += len(record.payload) + _HEADER_BYTES
-        if self._backlog_bytes > self._max_backlog_bytes:
-            self._fail(
-                JournalError(
-                    f"{self.backlog} events wait to be stored, over the limit of {self._max_backlog_bytes} bytes",
-                    remedy="The broker is away or too slow: look into its log, then start the node again.",
-                )
-            )
+        outbox = self._outbox
+        if record.position != outbox.given + 1:
+            raise JournalFenced(f"position {record.position} was given out, the store expects {outbox.given + 1}")
+        if outbox.bytes > self._max_backlog_bytes:
+            self._fail(_overflow(self.backlog, self._max_backlog_bytes))
             assert self._error is not None
             raise self._error
-        self._given += 1
-        self._queue.append(record)
+        outbox.add(record)
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._pump)
@@ -140,16 +120,16 @@ class NatsEventStore:
     @property
     def stored_position(self) -> int:
         """See `EventStore.stored_position`."""
-        return self._stored
+        return self._outbox.stored
 
     @property
     def backlog(self) -> int:
         """See `EventStore.backlog`."""
-        return self._given - self._stored
+        return self._outbox.given - self._outbox.stored
 
     async def wait_stored(self, position: int) -> None:
         """See `EventStore.wait_stored`."""
-        if position <= self._stored:
+        if position <= self._outbox.stored:
             return
         if self._error is not None:
             raise self._error.with_traceback(None)
@@ -181,7 +161,7 @@ class NatsEventStore:
         """See `EventStore.close`. Waits no longer than ``flush_s``."""
         try:
             async with asyncio.timeout(self._flush_s):
-                await self.wait_stored(self._given)
+                await self.wait_stored(self._outbox.given)
         except (TimeoutError, JournalError) as error:
             log.warning("events were not stored before the journal closed", events=self.backlog, error=str(error))
         if self._keeper is not None:
@@ -200,19 +180,12 @@ class NatsEventStore:
         connection = self._connection
         if connection is None or self._recovering or self._error is not None:
             return
-        while connection.writable and (records := self._take()):
-            self._unacknowledged.extend(records)
-            reply = f"{connection.inbox}.a.{self._generation}."
-            connection.write(self._publisher.encode(records, reply, ack_every=1 if self._careful else ACK_EVERY))
+        while connection.writable and (records := self._outbox.take(self._room())):
+            connection.write(self._publisher.encode(records, f"{connection.inbox}.a.{self._generation}."))
 
-    def _take(self) -> list[Record]:
-        room = self._publisher.room(len(self._unacknowledged))
-        records: list[Record] = []
-        queue = self._queue
-        while queue and len(records) < room and self._in_flight_bytes < _IN_FLIGHT_BYTES:
-            self._in_flight_bytes += len(queue[0].payload)
-            records.append(queue.popleft())
-        return records
+    def _room(self) -> int:
+        in_flight = self._outbox.in_flight
+        return self._publisher.room(in_flight) if self._flowing else int(in_flight == 0)
 
     # What comes back.
 
@@ -231,26 +204,20 @@ class NatsEventStore:
                 break
             highest = acknowledgement.seq
         if highest:
-            self._careful = False
+            self._flowing = True
             self._refusals = 0
             self._acknowledge(highest)
             self._pump()
+            self._flowing = self._outbox.in_flight > 0 or not self._publisher.probes
 
     def _acknowledge(self, position: int) -> None:
-        sent = self._unacknowledged
-        record = None
-        while sent and sent[0].position <= position:
-            record = sent.popleft()
-            self._in_flight_bytes -= len(record.payload)
-            self._backlog_bytes -= len(record.payload) + _HEADER_BYTES
-        if record is not None:
-            self._last = _written(record)
-        self._stored = max(self._stored, position)
+        self._outbox.acknowledge(position)
         self._waiters.advance(position)
 
     def _refused(self, refusal: Refusal) -> None:
         if refusal.err_code not in WRONG_LAST_SEQUENCE or self._refusal is None:
             self._refusal = refusal
+        self._refused_alone = not self._flowing
         self._interrupt()
 
     def _on_lost(self, error: Exception) -> None:
@@ -286,24 +253,24 @@ class NatsEventStore:
             )
 
     async def _interruption(self) -> None:
-        """Return when there is one; a server that stays silent for long while it owes us something is one too."""
+        """Return when there is one; silence of the server about what it was sent is one too."""
         while not self._interrupted.is_set():
-            stored, owed = self._stored, bool(self._unacknowledged)
+            stored, owed = self._outbox.stored, self._outbox.in_flight
+            limit = _SILENCE_S if self._flowing else _SILENCE_ALONE_S
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_STALLED_S):
+                async with asyncio.timeout(limit):
                     await self._interrupted.wait()
                 return
-            if owed and stored == self._stored and self._connection is not None:
-                self._connection.close()
-                self._on_lost(BrokerError(f"nothing was acknowledged for {_STALLED_S:g} s"))
+            if owed and stored == self._outbox.stored and not self._recovering:
+                self._refused(Refusal(description=f"no answer for {limit:g} s"))
 
     async def _recover(self) -> None:
-        self._judge_refusal()
-        pause = _RETRY_MIN_S * 2 ** max(0, self._refusals - 1)
+        refusal, self._refusal = self._refusal, None
+        pause = _RETRY_MIN_S * 2.0**self._refusals
         while self._recovering:
             self._interrupted.clear()
             try:
-                if self._refusals > 1:
+                if self._refusals:
                     await asyncio.sleep(min(pause, _RETRY_MAX_S))
                 if self._connection is None:
                     self._connection = await self._connect()
@@ -311,50 +278,45 @@ class NatsEventStore:
                 self._recovering = False
             except BrokerError as error:
                 if isinstance(error, jetstream.JetStreamError) and error.code == jetstream.STREAM_NOT_FOUND:
-                    raise _gone(0, self._stored) from error
+                    raise _gone(0, self._outbox.stored) from error
                 log.debug("the broker is still away", error=str(error))
                 await asyncio.sleep(min(pause, _RETRY_MAX_S))
                 pause *= 2
+        if refusal is not None:
+            self._judge(refusal)
         self._pump()
-
-    def _judge_refusal(self) -> None:
-        refusal, self._refusal = self._refusal, None
-        if refusal is None:
-            return
-        self._refusals += 1
-        complaint = self._complaint() if self._careful else ""
-        if (self._careful and is_final(refusal, complaint)) or self._refusals > _REFUSALS:
-            raise explain(refusal, max_bytes=self._settings.max_bytes, backlog=self.backlog, complaint=complaint)
 
     async def _reconcile(self, connection: Connection) -> None:
         """Take what the stream holds as acknowledged, if it is ours, and queue the rest again."""
         last = (await jetstream.stream_state(connection)).last
-        if last < self._stored:
-            raise _gone(last, self._stored)
+        if last < self._outbox.stored:
+            raise _gone(last, self._outbox.stored)
         if last > 0:
             await self._require_ours(connection, last)
         self._acknowledge(last)
-        self._queue.extendleft(reversed(self._unacknowledged))
-        self._unacknowledged.clear()
-        self._in_flight_bytes = 0
-        self._careful = True
+        self._outbox.requeue()
+        self._flowing = False
+
+    def _judge(self, refusal: Refusal) -> None:
+        """The server is there and takes no events. It says nothing of one that it cannot write: its log may."""
+        self._refusals += refusal.code > 0  # mere slowness ends one day
+        complaint = self._complaint() if self._refused_alone else ""
+        if (self._refused_alone and is_final(refusal, complaint)) or self._refusals > _REFUSALS:
+            raise explain(refusal, max_bytes=self._settings.max_bytes, backlog=self.backlog, complaint=complaint)
 
     async def _require_ours(self, connection: Connection, position: int) -> None:
-        ours = self._last
-        if position > self._stored:
-            index = position - self._stored - 1
-            ours = _written(self._unacknowledged[index]) if index < len(self._unacknowledged) else None
+        ours = self._outbox.written_at(position)
         message = await jetstream.message_at(connection, position)
         if message is None:
             raise JournalBroken(f"the event at position {position} is missing from the store", position=position)
-        found = _Written(position, header(message.headers, ID), header(message.headers, PREV))
+        found = Written(position, header(message.headers, ID), header(message.headers, PREV))
         if found != ours:
             raise _fenced(position, f"holds event {found.id or 'without an id'}, which this process did not write")
 
     async def _connect(self) -> Connection:
         connection = await connect(self._address, name="mesh journal")
         limit = connection.info.get("max_payload", 0)
-        if limit < MAX_PAYLOAD_BYTES + _HEADER_BYTES:
+        if limit < MAX_PAYLOAD_BYTES + HEADER_BYTES:
             connection.close()
             raise BrokerError(
                 f"the NATS server at {self._address.url} takes messages of at most {limit} bytes",
@@ -365,10 +327,6 @@ class NatsEventStore:
         connection.on_writable = self._pump
         connection.subscribe(f"{connection.inbox}.a.*.*", _ACKS_SID)
         return connection
-
-
-def _written(record: Record) -> _Written:
-    return _Written(record.position, record.id, record.prev.hex())
 
 
 def _fenced(position: int, what: str) -> JournalFenced:
@@ -383,4 +341,11 @@ def _gone(last: int, stored: int) -> JournalBroken:
         f"the stream ends at position {last}, but {stored} was acknowledged: stored events are gone",
         position=last + 1,
         remedy="The store was replaced or lost. Restore it from a backup.",
+    )
+
+
+def _overflow(backlog: int, limit: int) -> JournalError:
+    return JournalError(
+        f"{backlog} events wait to be stored, over the limit of {limit} bytes",
+        remedy="The broker is away or too slow: look into its log, then start the node again.",
     )

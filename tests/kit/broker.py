@@ -43,8 +43,7 @@ async def running_broker(home: Path, **config: Any) -> AsyncIterator[EmbeddedBro
 
 async def open_journal(broker: EmbeddedBroker, identity: Identity, folds: Iterable[Fold] = (), **store: Any) -> Journal:
     """An open journal of ``identity`` on ``broker``; the caller closes it."""
-    journal = Journal(
-        identity.peer_id, NatsEventStore(broker.address("node"), identity.peer_id, **store), CLOCK, folds=folds
-    )
+    nats = NatsEventStore(broker.address("node"), identity.peer_id, complaint=broker.complaint, **store)
+    journal = Journal(identity.peer_id, nats, CLOCK, folds=folds)
     await journal.open()
     return journal
