@@ -1,6 +1,5 @@
 """The Python client of a running node: ``async with Mesh.connect() as mesh: await mesh.ask("…")``."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -116,12 +115,9 @@ class Mesh:
             "delivery": delivery,
             "options": options or {},
         }
-        message = msgspec.json.encode({"call": call, "query": query, "stream": on_text is not None})
+        message = _encoded({"call": call, "query": query, "stream": on_text is not None})
         try:
             return await self._stream_reply(message, (timeout or LONGEST_S) + GRACE_S, on_text)
-        except asyncio.CancelledError:
-            await self._cancel(call)
-            raise
         except NatsTimeout as error:
             raise NodeUnreachable("the node did not answer in time", remedy="Look at `mesh status`.") from error
         except nats.errors.MaxPayloadError as error:
@@ -132,6 +128,11 @@ class Mesh:
                 f"the connection to the node was lost while it worked on the request ({error})",
                 remedy="`mesh requests` tells what became of it.",
             ) from error
+        except RequestFailed:
+            raise
+        except BaseException:  # cancelled, or ``on_text`` takes no more: nobody waits for the answer
+            await self._cancel(call)
+            raise
 
     async def _stream_reply(self, message: bytes, patience: float, on_text: Callable[[str], None] | None) -> Outcome:
         inbox = self._client.new_inbox()
@@ -169,6 +170,13 @@ class Mesh:
             raise _no_answer(self._credentials.url) from error
         _raise_error(reply)
         return msgspec.json.decode(reply.data, type=result)
+
+
+def _encoded(message: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(message)
+    except UnicodeEncodeError as error:
+        raise RequestFailed("invalid", f"the request is not Unicode text: {error.reason}") from None
 
 
 def _no_answer(url: str) -> NodeUnreachable:

@@ -1,18 +1,32 @@
 """``mesh ask``"""
 
 import asyncio
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
 from mesh.cli.options import ReadOptions
 from mesh.cli.render import print_json, short_peer
+from mesh.errors import MeshError
+
+_TERMINATED = 128 + signal.SIGTERM
+
+
+def _refuse_option(_type: object, value: str) -> None:
+    if value.startswith("--"):
+        raise ValueError(f"There is no option {value}; a prompt that begins so can come from standard input (`-`)")
 
 
 def ask(
-    prompt: Annotated[str, Parameter(help="What to ask; `-` reads it from standard input")],
+    prompt: Annotated[
+        str,
+        Parameter(
+            help="What to ask; `-` reads it from standard input", allow_leading_hyphen=True, validator=_refuse_option
+        ),
+    ],
     /,
     *,
     domain: Annotated[
@@ -26,30 +40,38 @@ def ask(
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Ask the mesh. The answer streams to standard output; how it came about goes to standard error."""
-    content = sys.stdin.read() if prompt == "-" else prompt
-    asyncio.run(
-        _ask(
-            content,
-            options,
-            domain=domain,
-            expert=expert,
-            strategy=strategy,
-            policy=policy,
-            fan_out=fan_out,
-            timeout=timeout,
-        )
-    )
+    content = _standard_input() if prompt == "-" else prompt
+    choices = {
+        "domain": domain,
+        "expert": expert,
+        "strategy": strategy,
+        "policy": policy,
+        "fan_out": fan_out,
+        "timeout": timeout,
+    }
+    try:
+        asyncio.run(_ask(content, options, choices))
+    except asyncio.CancelledError:
+        sys.exit(_TERMINATED)
 
 
-async def _ask(content: str, options: ReadOptions, **choices: str | float) -> None:
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise MeshError(f"standard input is not UTF-8: {error}", remedy="Convert it first.") from None
+
+
+async def _ask(content: str, options: ReadOptions, choices: dict[str, Any]) -> None:
     from mesh.api.client import Mesh
 
     def show(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
+    _end_with_the_terminal()
     async with Mesh.connect(options.open().root) as mesh:
-        outcome = await mesh.ask(content, on_text=None if options.json else show, **choices)  # type: ignore[arg-type]
+        outcome = await mesh.ask(content, on_text=None if options.json else show, **choices)
     if options.json:
         print_json(msgspec.to_builtins(outcome))
         return
@@ -60,3 +82,11 @@ async def _ask(content: str, options: ReadOptions, **choices: str | float) -> No
         f"attempt {outcome.attempts}; mesh why {outcome.request}]",
         file=sys.stderr,
     )
+
+
+def _end_with_the_terminal() -> None:
+    """A terminal that is closed and a `kill` take the request back, as Ctrl-C does."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)

@@ -1,6 +1,7 @@
 """``mesh events``"""
 
 import asyncio
+import difflib
 import json
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from mesh.cli.render import console, print_json, short_peer
 from mesh.errors import MeshError
 from mesh.events.codec import decode
 from mesh.events.envelope import Record
+from mesh.events.vocabulary import FACTS
 
 
 def tail(
@@ -23,6 +25,7 @@ def tail(
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Print events from any past position, and follow."""
+    _refuse_unknown(only)
     asyncio.run(_tail(after, follow=follow, only=only, options=options))
 
 
@@ -34,6 +37,17 @@ def show(
 ) -> None:
     """Print one event whole, exactly as it is stored."""
     asyncio.run(_show(position, options))
+
+
+def _refuse_unknown(only: str) -> None:
+    known = {name for fact in FACTS for name in (fact.type, fact.type.partition(".")[0])}
+    if only and only not in known:
+        near = difflib.get_close_matches(only, sorted(known), n=1)
+        families = ", ".join(sorted(name for name in known if "." not in name))
+        raise MeshError(
+            f"--only {only} is neither a family nor a type of events",
+            remedy=f"Did you mean {near[0]}?" if near else f"The families are {families}.",
+        )
 
 
 async def _tail(after: int, *, follow: bool, only: str, options: ReadOptions) -> None:

@@ -8,13 +8,14 @@ from cyclopts import Parameter
 from mesh.cli.options import ReadOptions
 from mesh.cli.read import projected
 from mesh.cli.render import print_rows
+from mesh.cli.tables import Limit
 
 
 def sql(
     statement: Annotated[str, Parameter(help="A SELECT; docs/tables.md lists the tables")],
     /,
     *,
-    limit: Annotated[int, Parameter(help="At most so many rows")] = 1000,
+    limit: Limit = 1000,
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Query the projected tables. It cannot write."""

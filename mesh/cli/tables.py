@@ -1,15 +1,19 @@
 """``mesh peers``, ``mesh experts``, ``mesh requests``, ``mesh health``: the projected tables, for people."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from mesh.cli.options import ReadOptions
 from mesh.cli.read import projected
 from mesh.cli.render import print_rows
 
-Limit = Annotated[int, Parameter(help="At most so many rows")]
+Limit = Annotated[int, Parameter(help="At most so many rows", validator=Number(gte=1))]
+State = Literal[
+    "", "received", "routed", "dispatched", "answered", "completed", "failed", "cancelled", "rejected", "interrupted"
+]
 
 
 def peers(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - frozen
@@ -35,7 +39,7 @@ def experts(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - fr
 def requests(
     *,
     limit: Limit = 20,
-    state: Annotated[str, Parameter(help="Only those in this state: completed, failed, cancelled …")] = "",
+    state: Annotated[State, Parameter(help="Only those in this state")] = "",
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
     """The latest requests of this node, newest first."""
@@ -53,7 +57,7 @@ def requests(
             "error_kind",
         ),
         as_json=options.json,
-        empty="No requests yet: try `mesh ask`.",
+        empty=f"No requests are {state}." if state else "No requests yet: try `mesh ask`.",
     )
 
 

@@ -16,6 +16,8 @@ from mesh.events.subjects import ALL, STREAM
 _MAX_FILE_STORE = 1 << 50
 _MAX_MEMORY_STORE = 256 << 20
 _LOG_BYTES = 10 << 20
+# A prompt of 4 MiB (routing.max_content_bytes) with its escapes in JSON; nats-server warns of more.
+_MAX_PAYLOAD = 8 << 20
 
 DIRECT_GET = f"$JS.API.DIRECT.GET.{STREAM}"
 STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
@@ -79,6 +81,7 @@ class ServerSettings:
             "log_file": str(self.log_file),
             "logfile_size_limit": _LOG_BYTES,
             "logfile_max_num": 3,
+            "max_payload": _MAX_PAYLOAD,
             "jetstream": {
                 "store_dir": str(self.store),
                 "sync_interval": "always" if self.durability == "power" else "1s",

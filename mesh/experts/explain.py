@@ -91,7 +91,7 @@ class Explainer:
     def feed(self, event: Event) -> None:
         """Take the next event of the journal."""
         fact = event.fact
-        if event.correlation == self._request:
+        if event.correlation and event.correlation == self._request:
             self._timeline.append(_step(event))
             if isinstance(fact, RequestRouted) and event.origin == self._state.local:
                 self._decisions.append(_explained(event, fact, self._recomputed(fact)))
