@@ -1,0 +1,56 @@
+"""What must hold of every write to a connection, whoever is cancelled meanwhile."""
+
+import pytest
+import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.peer.id import ID
+
+from mesh.p2p.host.muxer import SteadyYamux
+from mesh.p2p.host.tcp import Wire
+
+
+class SlowSecuredConnection:
+    """Takes a while over each write, as a full socket does."""
+
+    is_initiator = True
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.written: list[bytes] = []
+
+    async def write(self, data: bytes) -> None:
+        self.begun += 1
+        await trio.sleep(0.05)
+        self.written.append(data)
+
+
+async def muxer_over(secured: SlowSecuredConnection) -> SteadyYamux:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    wire = Wire(await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1]), inbound=False)
+    await listener.aclose()
+    return SteadyYamux(secured, ID.from_pubkey(create_new_key_pair(bytes(32)).public_key), wire)
+
+
+def test_a_cancelled_write_is_finished() -> None:
+    async def main() -> None:
+        secured = SlowSecuredConnection()
+        muxer = await muxer_over(secured)
+        for _ in range(5):
+            with trio.move_on_after(0.01):
+                await muxer.open_stream()
+        assert secured.begun == len(secured.written) == 5
+        muxer.wire.abort("done")
+
+    trio.run(main)
+
+
+def test_more_than_its_share_ends_the_connection() -> None:
+    async def main() -> None:
+        muxer = await muxer_over(SlowSecuredConnection())
+        muxer.stream_buffers[1] = bytearray(32 << 20)
+        with pytest.raises(trio.TooSlowError):
+            await muxer._read_data_body(1)
+        assert muxer.overflowed
+        muxer.wire.abort("done")
+
+    trio.run(main)
