@@ -34,7 +34,9 @@ OPERATOR_MAY_PUBLISH = (
     f"$JS.API.CONSUMER.DELETE.{STREAM}.>",
     f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.>",
 )
-READER_MAY_PUBLISH = (DIRECT_GET, STREAM_INFO)
+# In the readers' account JetStream's own API would answer to STREAM_INFO as well, that it is not enabled there.
+READER_INFO = "mesh.history.info"
+READER_MAY_PUBLISH = (DIRECT_GET, READER_INFO)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class ServerSettings:
             "imports": [
                 {"stream": {"account": "NODE", "subject": ALL}},
                 {"service": {"account": "NODE", "subject": DIRECT_GET}},
-                {"service": {"account": "NODE", "subject": STREAM_INFO}},
+                {"service": {"account": "NODE", "subject": STREAM_INFO}, "to": READER_INFO},
             ],
         }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mesh.errors import BrokerError
 from mesh.events.broker import BrokerAddress, Role
-from mesh.events.broker_settings import DIRECT_GET, STREAM_INFO
+from mesh.events.broker_settings import DIRECT_GET, READER_INFO
 from mesh.events.subjects import ALL, STREAM
 from mesh.home import Home
 
@@ -52,7 +52,7 @@ def reader_instructions(home: Home) -> ReaderCredentials:
             remedy="Ask whoever runs it for an account that may read, or let the node run its own (empty `url`).",
         )
     address = load_credentials(home, "reader")
-    return ReaderCredentials(address.url, address.user, address.password, ALL, STREAM, DIRECT_GET, STREAM_INFO)
+    return ReaderCredentials(address.url, address.user, address.password, ALL, STREAM, DIRECT_GET, READER_INFO)
 
 
 _SNIPPET = '''\
