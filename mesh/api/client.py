@@ -1,6 +1,7 @@
 """The Python client of a running node: ``async with Mesh.connect() as mesh: await mesh.ask("…")``."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ import msgspec
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import TimeoutError as NatsTimeout
 
 from mesh.api.messages import ACKNOWLEDGE, ASK, CANCEL, KIND, STATUS, NodeStatus
@@ -43,6 +45,7 @@ class Mesh:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
         self._client = Client()
+        self._forbidden = ""
 
     @classmethod
     def connect(cls, home: Path | str | None = None, *, credentials: Credentials | None = None) -> "Mesh":
@@ -68,7 +71,7 @@ class Mesh:
                 connect_timeout=CONNECT_TIMEOUT_S,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
-                error_cb=_ignore,
+                error_cb=self._complained,
                 **self._credentials.options(),
             )
         except (TimeoutError, OSError, nats.errors.Error) as error:
@@ -135,10 +138,7 @@ class Mesh:
             raise
 
     async def _stream_reply(self, message: bytes, patience: float, on_text: Callable[[str], None] | None) -> Outcome:
-        inbox = self._client.new_inbox()
-        replies = await self._client.subscribe(inbox, pending_msgs_limit=0, pending_bytes_limit=0)
-        try:
-            await self._client.publish(ASK, message, reply=inbox)
+        async with self._replies(ASK, message) as replies:
             while True:
                 reply = await replies.next_msg(timeout=patience)
                 _raise_error(reply)
@@ -146,9 +146,25 @@ class Mesh:
                     return msgspec.json.decode(reply.data, type=Outcome)
                 if on_text is not None:
                     on_text(reply.data.decode())
+
+    @asynccontextmanager
+    async def _replies(self, subject: str, message: bytes) -> AsyncIterator[Subscription]:
+        inbox = self._client.new_inbox()
+        replies = await self._client.subscribe(inbox, pending_msgs_limit=0, pending_bytes_limit=0)
+        try:
+            await self._client.publish(subject, message, reply=inbox)
+            await self._client.flush()  # the server refuses what we may not do before it answers this
+            if self._forbidden:
+                raise RequestFailed("forbidden", f"these credentials may not do that: {self._forbidden}")
+            yield replies
         finally:
             if not self._client.is_closed:
                 await replies.unsubscribe()
+
+    async def _complained(self, error: Exception) -> None:
+        """Lost connections reach the caller through the call that they break; a refusal has to be passed on."""
+        if "permissions violation" in str(error).lower():
+            self._forbidden = str(error)
 
     async def _cancel(self, call: str) -> None:
         if not self._client.is_closed:
@@ -165,7 +181,8 @@ class Mesh:
 
     async def _request(self, subject: str, message: dict[str, Any], result: type[T]) -> T:
         try:
-            reply = await self._client.request(subject, msgspec.json.encode(message), timeout=REPLY_TIMEOUT_S)
+            async with self._replies(subject, msgspec.json.encode(message)) as replies:
+                reply = await replies.next_msg(timeout=REPLY_TIMEOUT_S)
         except nats.errors.Error as error:  # no responders, no answer in time, connection lost
             raise _no_answer(self._credentials.url) from error
         _raise_error(reply)
@@ -201,10 +218,6 @@ def _raise_error(reply: Msg) -> None:
         details.get("message", headers["Nats-Service-Error"]),
         details.get("request", ""),
     )
-
-
-async def _ignore(_error: Exception) -> None:
-    """Connection errors reach the caller through the call that they break."""
 
 
 __all__ = ["Mesh", "Outcome", "RequestFailed"]
