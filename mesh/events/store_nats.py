@@ -37,6 +37,7 @@ _RETRY_MAX_S = 2.0
 _REFUSALS = 8  # without progress, each after a pause: about five seconds
 _SILENCE_S = 15.0
 _SILENCE_ALONE_S = 2.0
+_LISTEN_S = 1.0
 log = structlog.get_logger(__name__)
 
 
@@ -254,15 +255,18 @@ class NatsEventStore:
 
     async def _interruption(self) -> None:
         """Return when there is one; silence of the server about what it was sent is one too."""
+        silent_s = 0.0
         while not self._interrupted.is_set():
             stored, owed = self._outbox.stored, self._outbox.in_flight
-            limit = _SILENCE_S if self._flowing else _SILENCE_ALONE_S
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limit):
+                async with asyncio.timeout(_LISTEN_S):
                     await self._interrupted.wait()
                 return
-            if owed and stored == self._outbox.stored and not self._recovering:
-                self._refused(Refusal(description=f"no answer for {limit:g} s"))
+            silent_s = silent_s + _LISTEN_S if owed and stored == self._outbox.stored else 0.0
+            full = silent_s > 0 and is_final(Refusal(), self._complaint())
+            if full or silent_s >= (_SILENCE_S if self._flowing else _SILENCE_ALONE_S):
+                self._flowing = self._flowing and not full
+                self._refused(Refusal(description=f"no answer for {silent_s:g} s"))
 
     async def _recover(self) -> None:
         refusal, self._refusal = self._refusal, None
