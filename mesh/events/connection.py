@@ -68,11 +68,11 @@ class Connection(asyncio.Protocol):
         self._heard = True
         try:
             messages, controls = self._parser.feed(data)
+            for line in controls:
+                self._control(line)
         except ValueError as error:
             self._end(BrokerError(f"what answers is not a NATS server: {error}"))
             return
-        for line in controls:
-            self._control(line)
         if self._requests:
             messages = [message for message in messages if not self._answers(message)]
         if messages:

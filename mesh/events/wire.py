@@ -23,6 +23,12 @@ class Parser:
 
     def feed(self, data: bytes) -> tuple[list[Message], list[bytes]]:
         """What ``data`` completes. Raises ValueError when it is not the NATS protocol."""
+        try:
+            return self._feed(data)
+        except IndexError as error:
+            raise ValueError("a message line is too short") from error
+
+    def _feed(self, data: bytes) -> tuple[list[Message], list[bytes]]:
         if self._rest:
             data = self._rest + data
         messages: list[Message] = []
@@ -36,6 +42,8 @@ class Parser:
             parts = data[position:end].split(b" ")
             start = end + 2
             stop = start + int(parts[-1])
+            if stop < start:
+                raise ValueError(f"a message of {parts[-1]!r} bytes")
             if stop + 2 > size:
                 break
             if data[position] == _HMSG:

@@ -1,6 +1,7 @@
 """The embedded nats-server: its port, its lock, its watchdog, and errors a person can act on."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -14,7 +15,10 @@ import pytest
 
 from mesh.config import BrokerConfig
 from mesh.errors import BrokerError, ConfigError, ListenError, MeshError
+from mesh.events import nkeys
+from mesh.events.broker_embedded import find_server
 from mesh.events.broker_external import ExternalBroker, external_address
+from mesh.events.broker_port import choose_port
 from mesh.events.broker_probe import probe
 from mesh.events.readers import credentials_file, load_credentials, reader_instructions
 from mesh.home import Home
@@ -232,10 +236,6 @@ def test_credentials_that_cannot_be_used_are_named(tmp_path: Path, text: str | N
 
 async def test_an_nkey_seed_logs_in(tmp_path: Path) -> None:
     """Against a server that knows only the public key."""
-    from mesh.events import nkeys
-    from mesh.events.broker_embedded import find_server
-    from mesh.events.broker_port import choose_port
-
     seed = "SUAIBDPBAUTWCWBKIO6XHQNINK5FWJW4OHLXC3HQ2KFE4PEJUA44CNHTC4"
     public = nkeys.answer(seed, "nonce")["nkey"]
     port = choose_port("127.0.0.1", 0, tmp_path / "port")
@@ -250,6 +250,33 @@ async def test_an_nkey_seed_logs_in(tmp_path: Path) -> None:
     try:
         broker = ExternalBroker(BrokerConfig(url=f"nats://127.0.0.1:{port}", credentials=str(file)))
         await until(lambda: _listens(port))
+        await broker.start()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+async def test_a_server_behind_tls_is_used_when_its_certificate_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, certificate, config = tmp_path / "key.pem", tmp_path / "cert.pem", tmp_path / "nats.conf"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    made += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate")
+    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    port = choose_port("127.0.0.1", 0, tmp_path / "port")
+    config.write_text(
+        f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path}/js" }}\n'
+        f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}\n'
+    )
+    server = subprocess.Popen([find_server(), "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        await until(lambda: _listens(port))
+        broker = ExternalBroker(BrokerConfig(url=f"tls://127.0.0.1:{port}"))
+        with pytest.raises(BrokerError, match="certificate"):
+            await broker.start()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         await broker.start()
     finally:
         server.terminate()
