@@ -10,8 +10,17 @@ from mesh.events.broker import BrokerAddress
 from mesh.events.broker_embedded import EmbeddedBroker
 from mesh.events.broker_external import ExternalBroker
 from mesh.events.reader_nats import NatsEventReader
-from mesh.events.readers import load_credentials
+from mesh.events.readers import credentials_file, load_credentials
 from mesh.home import Home, HomeLock
+
+
+def is_running(home: Home) -> bool:
+    """Whether some process holds the home: the node itself, or one that reads the journal."""
+    try:
+        with HomeLock(home, "looking whether the node runs"):
+            return False
+    except HomeInUse:
+        return True
 
 
 @asynccontextmanager
@@ -22,6 +31,8 @@ async def journal_address(home: Home, config: Config) -> AsyncIterator[BrokerAdd
     """
     if not home.key_file.exists():
         raise NodeUnreachable(f"there is no node in {home.root}", remedy="Run `mesh init`, or name it with --home.")
+    if not credentials_file(home, "node").exists():
+        raise NodeUnreachable(f"no node has run in {home.root} yet", remedy="Start it with `mesh up`.")
     if config.broker.url:
         external = ExternalBroker(config.broker, home)
         await external.start()

@@ -278,7 +278,7 @@ class Node:
         api = ApiServer(self.broker.address("node"), commands)
         await api.start()
         self._stack.push_async_callback(api.stop)
-        for task in (self.sealer.task, self.experts.keeper, self.offers.keeper, self.health.task):
+        for task in (*self.peers.keepers, self.sealer.task, self.experts.keeper, self.offers.keeper, self.health.task):
             if task is not None:
                 self._vital.append(task)
 

@@ -15,7 +15,8 @@ name = "{name}"
 
 [overlay]
 # listen = ["/ip4/0.0.0.0/tcp/4701"]
-# peers = ["/ip4/192.0.2.7/tcp/4701/p2p/12D3Koo…"]   # nodes that mDNS cannot find
+# peers = ["/ip4/192.0.2.7/tcp/4701/p2p/12D3Koo…"]   # nodes that mDNS cannot find, as their `mesh status` says
+# mdns_interfaces = ["192.0.2.5"]                     # search on these only; ["127.0.0.1"]: this machine alone
 
 [[experts]]
 name = "solver"

@@ -29,11 +29,17 @@ GRACE_S = 10.0
 LONGEST_S = 3600.0
 
 
+_REMEDIES = {
+    "no_candidates": "`mesh experts` lists who serves what; config.toml declares more.",
+}
+
+
 class RequestFailed(MeshError):
     """The node gave no answer. ``kind`` says why; ``request`` is the id that ``mesh why`` takes, if it got one."""
 
     def __init__(self, kind: str, message: str, request: str = "") -> None:
-        super().__init__(f"{kind}: {message}" + (f" (mesh why {request})" if request else ""))
+        why = f" (mesh why {request})" if request else ""
+        super().__init__(f"{kind}: {message}{why}", remedy=_REMEDIES.get(kind, ""))
         self.kind = kind
         self.message = message
         self.request = request

@@ -32,6 +32,7 @@ from mesh.experts.queries import Outcome
 
 log = structlog.get_logger(__name__)
 RECONNECT_S = 1
+_TAKEN_BACK = "the request was taken back, by its caller or because the node is stopping"
 Handler = Callable[[Request], Coroutine[Any, Any, None]]
 M = TypeVar("M", bound=BaseModel)
 
@@ -139,7 +140,13 @@ def _guarded(handler: Handler) -> Handler:
         try:
             await handler(request)
         except asyncio.CancelledError:
-            await _error(request, "499", "cancelled", "the request was cancelled", "")
+            await _error(
+                request,
+                "499",
+                "cancelled",
+                _TAKEN_BACK,
+                "",
+            )
             raise
         except ValidationError as error:
             problems = "; ".join(

@@ -63,15 +63,25 @@ def _standard_input() -> str:
 
 
 async def _ask(content: str, options: ReadOptions, choices: dict[str, Any]) -> None:
-    from mesh.api.client import Mesh
+    from mesh.api.client import Mesh, RequestFailed
+
+    shown: list[int] = []
 
     def show(text: str) -> None:
+        shown.append(len(text))
         sys.stdout.write(text)
         sys.stdout.flush()
 
     _end_with_the_terminal()
-    async with Mesh.connect(options.open().root) as mesh:
-        outcome = await mesh.ask(content, on_text=None if options.json else show, **choices)
+    try:
+        async with Mesh.connect(options.open().root) as mesh:
+            outcome = await mesh.ask(content, on_text=None if options.json else show, **choices)
+    except RequestFailed as failure:
+        if options.json:
+            print_json({"error": {"kind": failure.kind, "message": failure.message}, "request": failure.request})
+        elif shown:
+            print()
+        raise
     if options.json:
         print_json(msgspec.to_builtins(outcome))
         return
@@ -79,7 +89,7 @@ async def _ask(content: str, options: ReadOptions, choices: dict[str, Any]) -> N
     by = ", ".join(f"{short_peer(peer)}" for peer in outcome.peers)
     print(
         f"[{outcome.expert} at {by}, {outcome.latency_ms:.0f} ms, "
-        f"attempt {outcome.attempts}; mesh why {outcome.request}]",
+        f"attempts {outcome.attempts}; mesh why {outcome.request}]",
         file=sys.stderr,
     )
 

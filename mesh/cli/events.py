@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import json
+import sys
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -51,9 +52,12 @@ def _refuse_unknown(only: str) -> None:
 
 
 async def _tail(after: int, *, follow: bool, only: str, options: ReadOptions) -> None:
-    from mesh.journals import journal_reader
+    from mesh.journals import is_running, journal_reader
 
     home, config = options.load()
+    if follow and not config.broker.url and home.root.exists() and not is_running(home):
+        follow = False
+        print("mesh: the node is not running: there is nothing to follow after this", file=sys.stderr)
     async with journal_reader(home, config) as reader:
         last = await reader.last_position()
         first = max(1, last + after + 1 if after < 0 else after + 1)

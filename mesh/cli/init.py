@@ -1,5 +1,7 @@
 """``mesh init``"""
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -16,4 +18,6 @@ def init(
     """Make a node's home: its identity (an Ed25519 key) and a config.toml to edit."""
     home = options.open()
     identity = initialise(home, name=name)
-    print(f"{identity.peer_id}\nhome    {home.root}\nconfig  {home.config_file}\nnext    mesh up --home {home.root}")
+    command = sys.argv[0] if Path(sys.argv[0]).name == "mesh" else f"{sys.executable} -m mesh"
+    where = "" if options.home is None else f" --home {home.root}"
+    print(f"{identity.peer_id}\nhome    {home.root}\nconfig  {home.config_file}\nnext    {command} up{where}")

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -52,16 +52,24 @@ def digest(
             return await verify_rebuild(url, reader)
 
     found = asyncio.run(verify())
-    _print(found.live, as_json=options.json)
+    if options.json:
+        live, rebuilt = _as_json(found.live), _as_json(found.rebuilt)
+        print_json({**live, "rebuilt": rebuilt, "identical": found.identical, "differing": found.differing})
+        sys.exit(0 if found.identical else 1)
+    _print(found.live, as_json=False)
     verdict = "identical" if found.identical else f"DIFFERENT in {', '.join(found.differing)}"
     print(f"rebuilt                 {found.rebuilt.total}\nrebuilt equals live     {verdict}", file=sys.stderr)
     if not found.identical:
         sys.exit(1)
 
 
+def _as_json(found: "Digest") -> dict[str, Any]:
+    return {"position": found.position, "digest": found.total, "tables": found.tables}
+
+
 def _print(found: "Digest", *, as_json: bool) -> None:
     if as_json:
-        print_json({"position": found.position, "digest": found.total, "tables": found.tables})
+        print_json(_as_json(found))
         return
     for name, value in sorted(found.tables.items()):
         print(f"{name:<24}{value[:16]}")
