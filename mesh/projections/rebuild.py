@@ -113,20 +113,17 @@ async def _swap_in(
 ) -> bool:
     """Swap, or return False when the live tables are too far ahead by now."""
     with explained(live), live.connect() as connection:
-        scratch.attach(connection)
-        try:
-            # In a thread, since it waits for whoever writes: that may be a task of this very loop.
-            with await asyncio.to_thread(connection.begin):
-                known = await asyncio.to_thread(read_checkpoints, connection, lock=True)
-                ahead = 0 if up_to is not None else furthest(known) - runner.position
-                if ahead > _LAST_STRETCH:
-                    return False
-                if ahead > 0:
-                    await catch_up(runner, reader, runner.position + ahead)
-                scratch.copy_into(connection, projections)
-                add_missing(connection, projections, now)
-                for projection in projections:
-                    mark_rebuilt(connection, projection, runner.position, now)
-        finally:
-            scratch.detach(connection)
+        # In a thread, since it waits for whoever writes: that may be a task of this very loop.
+        with await asyncio.to_thread(connection.begin):
+            known = await asyncio.to_thread(read_checkpoints, connection, lock=True)
+            ahead = 0 if up_to is not None else furthest(known) - runner.position
+            if ahead > _LAST_STRETCH:
+                return False
+            if ahead > 0:
+                await catch_up(runner, reader, runner.position + ahead)
+            scratch.copy_into(connection, projections)
+            add_missing(connection, projections, now)
+            for projection in projections:
+                mark_rebuilt(connection, projection, runner.position, now)
+        scratch.let_go(connection)
     return True

@@ -23,26 +23,16 @@ _DIRECTORY = re.compile(r"^\.rebuild-(\d+)-")
 
 @dataclass(frozen=True)
 class Scratch:
-    """``engine`` writes the second set; the live database knows it as the schema ``schema`` once it is `attached`."""
+    """``engine`` writes the second set, the live database reads it as ``schema``; ``file`` holds it, with SQLite."""
 
     engine: Engine
     schema: str
     file: Path | None
 
-    def attach(self, live: Connection) -> None:
-        """Let the live database see the second set. Before its transaction begins."""
-        if self.file is not None:
-            assert live.connection.driver_connection is not None
-            live.connection.driver_connection.execute("ATTACH DATABASE ? AS mesh_rebuild", (str(self.file),))
-
-    def detach(self, live: Connection) -> None:
-        """The opposite of `attach`, after its transaction has ended."""
-        if self.file is not None:
-            assert live.connection.driver_connection is not None
-            live.connection.driver_connection.execute("DETACH DATABASE mesh_rebuild")
-
     def copy_into(self, live: Connection, projections: Sequence[Projection[Any]]) -> None:
-        """Replace the rows of the live tables by those of the second set."""
+        """Replace the rows of the live tables, in the transaction of ``live``, by those of the second set."""
+        if self.file is not None:  # not before: BEGIN IMMEDIATE would keep us from writing there
+            _driver(live).execute(f"ATTACH DATABASE ? AS {self.schema}", (str(self.file),))
         for projection in projections:
             columns = ", ".join(f'"{name}"' for name in projection.row.__struct_fields__)
             live.exec_driver_sql(f'DELETE FROM "{projection.name}"')  # noqa: S608 - names of our own tables
@@ -50,6 +40,15 @@ class Scratch:
                 f'INSERT INTO "{projection.name}" ({columns}) '  # noqa: S608 - as above
                 f'SELECT {columns} FROM {self.schema}."{projection.name}"'
             )
+
+    def let_go(self, live: Connection) -> None:
+        """Forget the second set, after the transaction of `copy_into`."""
+        if self.file is not None:
+            _driver(live).execute(f"DETACH DATABASE {self.schema}")
+
+
+def _driver(connection: Connection) -> Any:  # noqa: ANN401 - sqlite3's
+    return connection.connection.driver_connection
 
 
 @contextmanager
