@@ -74,9 +74,9 @@ class Node:
             raise
 
     async def _start(self) -> None:
+        self.identity = load_key_file(self._home.key_file)
         self._home.create()
         self._stack.enter_context(HomeLock(self._home, f"mesh up --home {self._home.root}"))
-        self.identity = load_key_file(self._home.key_file)
         self._check_settings()
         self.broker = await self._start_broker()
         await self._open_journal()
