@@ -1,0 +1,110 @@
+"""Commands where no node runs: on an empty directory, and on the home of a node that was stopped."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from mesh.api.client import Mesh
+from mesh.demo.nodes import NodeProcess, until
+from mesh.errors import NodeUnreachable
+from tests.kit.cli import begin, mesh
+from tests.kit.nodes import MATHS, config, running_node, tables
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def stopped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodeProcess]:
+    place = tmp_path_factory.mktemp("stopped")
+    async with running_node(place, "node", config("node", MATHS)) as node, Mesh.connect(node.home.root) as client:
+        await client.ask("2+2", domain="mathematics")
+        async with tables(node) as found:
+            await found.wait_for((await node.status()).stored_position)
+    yield node
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        ("up", 77, ["there is no key file", "mesh init"]),
+        ("status", 69, ["no node has run in", "mesh up"]),
+        ("ask hi", 69, ["no node has run in", "mesh up"]),
+        ("alerts ack x", 69, ["no node has run in"]),
+        ("creds reader", 69, ["no node has run in", "mesh up"]),
+        ("requests", 66, ["there are no tables", "mesh up"]),
+        ("digest", 66, ["there are no tables"]),
+        ("sql SELECT(1)", 66, ["there are no tables"]),
+        ("audit verify", 69, ["there is no node in", "mesh init"]),
+        ("events tail", 69, ["there is no node in", "mesh init"]),
+        ("rebuild", 69, ["there is no node in"]),
+        ("why x", 77, ["there is no key file", "mesh init"]),
+    ],
+)
+async def test_an_empty_directory_is_said_to_be_empty(
+    tmp_path: Path, command: str, code: int, words: list[str]
+) -> None:
+    home = tmp_path / "nowhere"
+    (await mesh(home, *command.split())).refused(code, str(home), *words)
+    assert not home.exists(), "it was made by looking at it"
+
+
+@pytest.mark.parametrize("command", ["status", "ask hi", "alerts ack x"])
+async def test_what_needs_a_running_node_says_that_it_is_not_running(stopped: NodeProcess, command: str) -> None:
+    (await mesh(stopped.home.root, *command.split())).refused(69, "no node answers at nats://127.0.0.1:", "mesh up")
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ("requests", "completed"),
+        ("experts", "solver"),
+        ("events tail --no-follow", "node.stopped"),
+        ("events show 1 --json", "mesh.node.started"),
+        ("creds reader", "import nats"),
+        ("digest --check", "all tables"),
+        ("audit verify", "whole"),
+        ("sql SELECT(state)FROM(requests)", "completed"),
+    ],
+)
+async def test_reading_needs_no_running_node(stopped: NodeProcess, command: str, word: str) -> None:
+    ran = await mesh(stopped.home.root, *command.split())
+    assert ran.code == 0, ran.errors
+    assert word in ran.output
+
+
+async def test_why_needs_no_running_node(stopped: NodeProcess) -> None:
+    async with tables(stopped) as found:
+        request = (await found.requests(limit=1))[0]["request"]
+    ran = await mesh(stopped.home.root, "why", request)
+    assert ran.code == 0, ran.errors
+    assert "recomputed: identical" in ran.output
+
+
+async def test_a_home_can_be_made_and_run_by_following_what_the_commands_say(tmp_path: Path) -> None:
+    home = tmp_path / "new"
+    made = await mesh(home, "init", "--name", "fresh")
+    assert made.code == 0, made.errors
+    assert f"mesh up --home {home}" in made.output
+    node = NodeProcess("new", tmp_path)
+    listen = {"MESH_OVERLAY__LISTEN": '["/ip4/127.0.0.1/tcp/0"]', "MESH_OVERLAY__MDNS": "false"}
+    settings = await mesh(home, "config", "--json", env=listen)
+    assert json.loads(settings.output)["node"]["name"] == "fresh"
+    process = await begin(home, "up", env=listen)
+    try:
+        await until(lambda: _answers(node), within=30, what="the node did not start")
+        ran = await mesh(home, "ask", "What is 6*7?")
+        assert (ran.code, ran.output) == (0, "42\n"), ran.errors
+    finally:
+        process.terminate()
+        _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+
+
+async def _answers(node: NodeProcess) -> bool:
+    try:
+        return (await node.status()).pid > 0
+    except NodeUnreachable:
+        return False
