@@ -20,6 +20,7 @@ _ALLOWED |= {sqlite3.SQLITE_TRANSACTION}
 _READING_PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "read_uncommitted"}
 
 
+_TABLE_FUNCTIONS = ("json_each('[]')", "json_tree('[]')", "pragma_table_info('')")
 _STEPS_PER_LOOK = 10_000
 _REMEDY = "Give one SELECT; docs/tables.md lists the tables and their columns."
 
@@ -117,6 +118,8 @@ def _sqlite(url: URL) -> AsyncEngine:
     def confine(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own
         connection.execute("PRAGMA busy_timeout=10000").close()
         connection.execute("PRAGMA query_only=ON").close()
+        for function in _TABLE_FUNCTIONS:  # their first use in a connection declares a table
+            connection.execute(f"SELECT 1 FROM {function}").close()  # noqa: S608 - a constant
         connection.run_async(lambda raw: raw.set_authorizer(_authorize))
 
     return engine
