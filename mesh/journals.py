@@ -31,7 +31,7 @@ async def journal_address(home: Home, config: Config) -> AsyncIterator[BrokerAdd
     """
     if not home.key_file.exists():
         raise NodeUnreachable(f"there is no node in {home.root}", remedy="Run `mesh init`, or name it with --home.")
-    if not credentials_file(home, "node").exists():
+    if not credentials_file(home, "node").exists() and not home.broker.joinpath("store").exists():
         raise NodeUnreachable(f"no node has run in {home.root} yet", remedy="Start it with `mesh up`.")
     if config.broker.url:
         external = ExternalBroker(config.broker, home)
