@@ -42,12 +42,14 @@ _encode = msgspec.json.Encoder().encode
 _decode_payload = msgspec.json.Decoder(_Payload[msgspec.Raw]).decode
 _decode_body = {fact.type: msgspec.json.Decoder(fact).decode for fact in FACTS}
 _facts = {fact.type: fact for fact in FACTS}
-_type_names = {fact: (TYPE_PREFIX + fact.type, f"{SCHEMA_PREFIX}{fact.type}:{fact.version}") for fact in FACTS}
+_type_names = {
+    fact: (fact.type, TYPE_PREFIX + fact.type, f"{SCHEMA_PREFIX}{fact.type}:{fact.version}") for fact in FACTS
+}
 
 
 def encode(event: Event) -> Record:
     """The stored form of an event. Raises JournalError when it is larger than MAX_PAYLOAD_BYTES."""
-    type_name, schema = _type_names[type(event.fact)]
+    fact_type, type_name, schema = _type_names[type(event.fact)]
     payload = _encode(
         _Payload(
             specversion="1.0",
@@ -65,10 +67,10 @@ def encode(event: Event) -> Record:
     )
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise JournalError(
-            f"a {event.fact.type} event of {len(payload)} bytes is over the limit of {MAX_PAYLOAD_BYTES}",
+            f"a {fact_type} event of {len(payload)} bytes is over the limit of {MAX_PAYLOAD_BYTES}",
             remedy="Record a digest or a reference instead of the content.",
         )
-    return Record(event.position, event.prev, event.id, subject_of(event.origin, event.fact.type), payload)
+    return Record(event.position, event.prev, event.id, subject_of(event.origin, fact_type), payload)
 
 
 def decode(record: Record) -> Event:
@@ -106,7 +108,7 @@ def _event(position: int, prev: bytes, parts: _Payload[msgspec.Raw]) -> Event:
 
 def _decode_fact(fact_type: str, schema: str, body: msgspec.Raw) -> Fact:
     known = _facts.get(fact_type)
-    if known is not None and schema == _type_names[known][1]:
+    if known is not None and schema == _type_names[known][2]:
         return _decode_body[fact_type](body)
     version = _schema_version(schema)
     if known is None or version > known.version:

@@ -3,9 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from mesh.clock import Clock, rfc3339
 from mesh.errors import JournalBroken, JournalError
-from mesh.events import chain
+from mesh.events.chain import genesis, link
 from mesh.events.codec import decode, encode
 from mesh.events.envelope import Event, Fact, Record
 from mesh.events.store import EventStore, Head
@@ -15,18 +17,15 @@ Fold = Callable[[Event], None]
 Listener = Callable[[Event], None]
 
 
-class Emission:
+class Emission(msgspec.Struct, frozen=True, gc=False):
     """An event that has its place in the journal, and the promise that it will be stored."""
 
-    __slots__ = ("_store", "event")
-
-    def __init__(self, event: Event, store: EventStore) -> None:
-        self.event = event
-        self._store = store
+    event: Event
+    store: EventStore
 
     async def stored(self) -> None:
         """Return once the event and all before it are acknowledged. Raises JournalError if that fails."""
-        await self._store.wait_stored(self.event.position)
+        await self.store.wait_stored(self.event.position)
 
 
 class Journal:
@@ -55,7 +54,7 @@ class Journal:
         self._unheard: deque[Event] = deque()
         self._position = 0
         self._origin_seq = 0
-        self._prev = chain.genesis(origin)
+        self._prev = genesis(origin)
 
     async def open(self) -> int:
         """Open the store, fold what it holds, and return the last position (0 for a new journal)."""
@@ -94,9 +93,10 @@ class Journal:
 
         Raises JournalError when the store has failed or the event is too large; then nothing has changed.
         """
+        position, prev = self._position + 1, self._prev
         event = Event(
-            position=self._position + 1,
-            prev=self._prev,
+            position=position,
+            prev=prev,
             id=self._make_id(),
             time=rfc3339(self._clock.now()),
             origin=self.origin,
@@ -108,12 +108,13 @@ class Journal:
         )
         record = encode(event)
         self._store.append(record)
-        self._position += 1
+        self._position = position
         self._origin_seq += 1
-        self._prev = chain.link(record.prev, record.position, record.payload)
+        self._prev = link(prev, position, record.payload)
         for fold in self._folds:
             fold(event)
-        self._tell(event)
+        if self._listeners:
+            self._tell(event)
         return Emission(event, self._store)
 
     def _tell(self, event: Event) -> None:

@@ -49,24 +49,29 @@ class Outbox:
         """At most ``room`` records to send now, fewer when they are large."""
         records: list[Record] = []
         waiting = self._waiting
-        while waiting and len(records) < room and self._sent_bytes < _IN_FLIGHT_BYTES:
+        size = self._sent_bytes
+        while waiting and room > 0 and size < _IN_FLIGHT_BYTES:
             record = waiting.popleft()
-            self._sent_bytes += size_of(record)
+            size += len(record.payload) + HEADER_BYTES
             records.append(record)
+            room -= 1
+        self._sent_bytes = size
         self._sent.extend(records)
         return records
 
     def acknowledge(self, position: int) -> None:
         """Everything up to ``position`` is stored."""
-        sent, record = self._sent, None
-        while sent and sent[0].position <= position:
+        sent, size = self._sent, 0
+        count = min(position - self.stored, len(sent))
+        if count <= 0:
+            return
+        for _ in range(count):
             record = sent.popleft()
-            size = size_of(record)
-            self._sent_bytes -= size
-            self.bytes -= size
-        if record is not None:
-            self._last = written(record)
-            self.stored = record.position
+            size += len(record.payload) + HEADER_BYTES
+        self._sent_bytes -= size
+        self.bytes -= size
+        self._last = written(record)
+        self.stored = record.position
 
     def requeue(self) -> None:
         """What was sent and not acknowledged has to be sent again."""

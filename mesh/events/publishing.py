@@ -48,12 +48,13 @@ class Pipelined:
 
     def encode(self, records: Sequence[Record], reply: str) -> bytes:
         """See `Publisher.encode`."""
-        last = len(records) - 1
         parts: list[bytes] = []
-        for index, record in enumerate(records):
-            acknowledged = index == last or index % ACK_EVERY == ACK_EVERY - 1
-            to = f"{reply}{record.position} " if acknowledged else ""
-            _publish(parts, record, f"{EXPECTED}: {record.position - 1}\r\n", to)
+        for first in range(0, len(records), ACK_EVERY):
+            group = records[first : first + ACK_EVERY]
+            for record in group[:-1]:
+                parts += _publication(record, f"{EXPECTED}: {record.position - 1}\r\n")
+            last = group[-1]
+            parts += _publication(last, f"{EXPECTED}: {last.position - 1}\r\n", f"{reply}{last.position} ")
         return b"".join(parts)
 
 
@@ -78,7 +79,7 @@ class Batched:
                 extra += f"{EXPECTED}: {record.position - 1}\r\n"
             if number == len(records):
                 extra, to = f"{extra}Nats-Batch-Commit: 1\r\n", f"{reply}{record.position} "
-            _publish(parts, record, extra, to)
+            parts += _publication(record, extra, to)
         return b"".join(parts)
 
 
@@ -87,12 +88,11 @@ def publisher_for(durability: Literal["process", "power"]) -> Publisher:
     return Batched() if durability == "power" else Pipelined()
 
 
-def _publish(parts: list[bytes], record: Record, extra: str, reply: str) -> None:
+def _publication(record: Record, extra: str, reply: str = "") -> tuple[bytes, bytes, bytes]:
     headers, payload = f"{headers_of(record)}{extra}\r\n", record.payload  # ASCII: characters are bytes
     size = len(headers)
-    parts.append(f"HPUB {record.subject} {reply}{size} {size + len(payload)}\r\n{headers}".encode())
-    parts.append(payload)
-    parts.append(b"\r\n")
+    line = f"HPUB {record.subject} {reply}{size} {size + len(payload)}\r\n{headers}"
+    return line.encode(), payload, b"\r\n"
 
 
 class Refusal(msgspec.Struct, frozen=True):

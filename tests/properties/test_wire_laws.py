@@ -68,7 +68,7 @@ def test_a_broken_message_line_is_a_value_error_or_waits(verb: bytes, parts: lis
 
 @pytest.mark.parametrize("line", [b"MSG a 1 -20", b"HMSG a 1 5 -20", b"MSG", b"MSG a b c", b"HMSG a 1 x 4", b"MSG 5"])
 def test_a_line_that_makes_no_sense_is_a_value_error(line: bytes) -> None:
-    with pytest.raises(ValueError, match="message|invalid literal"):
+    with pytest.raises(ValueError, match=r"message|invalid literal"):
         Parser().feed(line + b"\r\n" + b"x" * 100)
 
 
