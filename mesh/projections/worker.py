@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from pathlib import Path
 from typing import cast
 
@@ -31,6 +31,7 @@ from mesh.projections.migrate import migrate
 from mesh.projections.process import LAST_WORDS, READY
 from mesh.projections.rebuild import rebuild_stale
 from mesh.projections.runner import CheckpointMoved, Runner
+from mesh.projections.write_ahead import WriteAheadLog
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +43,17 @@ async def project(url: str, reader: EventReader, on_ready: Callable[[], None] = 
         migrate(engine)
         if rebuilt := await rebuild_stale(url, reader):
             log.info("tables rebuilt", tables=rebuilt)
-        runner = Runner(engine)
-        with explained(engine):
+        runner, log_of_writes = Runner(engine), WriteAheadLog(engine)
+        with explained(engine), closing(log_of_writes):
             log.info("projecting", position=runner.open())
             on_ready()
             while True:
-                await _keep_up(runner, reader)
+                await _keep_up(runner, reader, log_of_writes)
     finally:
         engine.dispose()
 
 
-async def _keep_up(runner: Runner, reader: EventReader) -> None:
+async def _keep_up(runner: Runner, reader: EventReader, log_of_writes: WriteAheadLog) -> None:
     """Fold what is stored and what comes, until somebody else moves the tables."""
     try:
         with suppress(BrokerError):  # a broker that is away comes back: following waits for it
@@ -61,6 +62,7 @@ async def _keep_up(runner: Runner, reader: EventReader) -> None:
         async with aclosing(batches):
             async for records in batches:
                 runner.apply(records)
+                log_of_writes.tend()
     except CheckpointMoved as moved:
         log.info("the tables were moved by somebody else", position=moved.position)
 

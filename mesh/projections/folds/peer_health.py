@@ -15,7 +15,7 @@ from mesh.projections.folds.common import measured, own_subject
 from mesh.projections.projection import Key, Projection, Row
 
 # Samples that a trend looks back over.
-WINDOW = 20
+WINDOW = 12
 # Seconds since the epoch, then one value for each metric of the kind, in the order of _TRENDS.
 Sample = tuple[float | None, ...]
 _TRENDS = {
@@ -25,7 +25,7 @@ _TRENDS = {
 
 
 class PeerHealthRow(Row, frozen=True, kw_only=True, gc=False):
-    """The last status and the last sample of one target. Trends are Theil-Sen slopes over the last 20 samples."""
+    """The last status and the last sample of one target. Trends are Theil-Sen slopes over the last 12 samples."""
 
     node: Annotated[str, "PeerId of the node that looks"]
     target: Annotated[str, "PeerId that it looks at; equal to node for the node itself"]
