@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType
 from typing import Any, cast
@@ -58,6 +59,11 @@ def parse_url(url: str) -> URL:
     driver = _DRIVERS.get(parsed.get_backend_name())
     if driver is None:
         raise ConfigError(f"storage.url = {url!r} names a database that is not supported", remedy=_URL_REMEDY)
+    if driver != "sqlite" and find_spec("psycopg") is None:
+        raise ConfigError(
+            f"storage.url = {parsed!r} needs the PostgreSQL driver, which is not installed",
+            remedy="Install it: pip install 'synaptic-mesh[postgres]'.",
+        )
     return parsed.set(drivername=driver)
 
 

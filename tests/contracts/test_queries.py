@@ -9,6 +9,7 @@ from benchmarks.events import History, records
 from mesh.config import StorageConfig
 from mesh.errors import ConfigError
 from mesh.home import Home
+from mesh.projections import database
 from mesh.projections.database import DatabaseMissing, DatabaseUnusable, database_url, parse_url, writer_engine
 from mesh.projections.digest import live_digest
 from mesh.projections.migrate import migrate
@@ -191,7 +192,15 @@ def test_where_the_tables_are(tmp_path: Path) -> None:
     home = Home(tmp_path)
     assert database_url(home, StorageConfig()) == f"sqlite:///{tmp_path}/state.sqlite"
     assert database_url(home, StorageConfig(url="postgresql://h/db")) == "postgresql://h/db"
-    assert parse_url("postgresql://me@h/db").drivername == "postgresql+psycopg"
     for wrong in ("mysql://h/db", "not a url"):
         with pytest.raises(ConfigError, match=r"storage\.url = .*Use sqlite:///path or postgresql://"):
             parse_url(wrong)
+
+
+def test_a_driver_that_is_missing_is_named_and_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "find_spec", lambda _name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'synaptic-mesh\[postgres\]'") as caught:
+        parse_url("postgresql://me:secret@h/db")
+    assert "secret" not in str(caught.value)
+    monkeypatch.setattr(database, "find_spec", lambda _name: object())
+    assert parse_url("postgresql://me@h/db").drivername == "postgresql+psycopg"
