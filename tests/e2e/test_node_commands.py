@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -44,6 +45,13 @@ async def asked(node: NodeProcess, *arguments: str, stdin: str = "") -> dict[str
     assert ran.code == 0, ran.errors
     outcome: dict[str, Any] = json.loads(ran.output)
     return outcome
+
+
+def request_in(errors: str) -> str:
+    """The id that an error or a closing line offers to `mesh why`."""
+    found = re.search(r"mesh why ([0-9a-f-]{36})", errors)
+    assert found, errors
+    return found[1]
 
 
 async def test_the_answer_goes_to_standard_output_and_how_it_came_about_to_the_other(nodes: Nodes) -> None:
@@ -114,7 +122,7 @@ async def test_what_cannot_be_answered_says_why(
 async def test_what_passed_its_deadline_is_no_longer_worked_on(nodes: Nodes) -> None:
     ran = await mesh(nodes[0].home.root, "ask", "20000 x", "--domain", "language", "--timeout", "0.3")
     ran.refused(1, "expired")
-    request = ran.errors.split("mesh why ")[1].rstrip(")\n")
+    request = request_in(ran.errors)
     assert (await facts_of(nodes[0], request))[-1] == "request.failed"
     await until(_serves(nodes[1], 0), within=10, what="the expert went on")
 
@@ -183,7 +191,7 @@ async def test_why_in_json_names_who_was_excluded_for_what(nodes: Nodes) -> None
     try:
         ran = await mesh(nodes[0].home.root, "ask", "0 x", "--expert", "patient", "--strategy", "local_only")
         ran.refused(1, "no_candidates")
-        why = await mesh(nodes[0].home.root, "why", ran.errors.split("mesh why ")[1].rstrip(")\n"), "--json")
+        why = await mesh(nodes[0].home.root, "why", request_in(ran.errors), "--json")
     finally:
         for process in holding:
             process.send_signal(signal.SIGINT)
@@ -202,7 +210,7 @@ async def test_why_in_json_names_who_was_excluded_for_what(nodes: Nodes) -> None
 
 async def test_why_of_what_was_rejected_tells_that(nodes: Nodes) -> None:
     ran = await mesh(nodes[0].home.root, "ask", "hi", "--policy", "magic")
-    why = await mesh(nodes[0].home.root, "why", ran.errors.split("mesh why ")[1].rstrip(")\n"))
+    why = await mesh(nodes[0].home.root, "why", request_in(ran.errors))
     assert why.code == 0, why.errors
     assert "rejected" in why.output
     assert "magic" in why.output

@@ -14,7 +14,7 @@ import pytest_asyncio
 from nats.aio.client import Client
 
 from mesh.api.client import Mesh, RequestFailed
-from mesh.demo.nodes import NodeProcess
+from mesh.demo.nodes import NodeProcess, until
 from mesh.events.broker import BrokerAddress
 from mesh.events.readers import load_credentials, reader_instructions
 from tests.kit.cli import mesh
@@ -151,10 +151,15 @@ async def test_a_reader_can_publish_delete_and_purge_nothing(node: NodeProcess) 
         for subject, body in FORBIDDEN:
             await client.publish(subject, body, reply=inbox)
         await client.flush()
+
+        async def all_refused() -> bool:
+            refused = "".join(complaints)
+            return all(
+                f'permissions violation for publish to "{subject.lower()}"' in refused for subject, _ in FORBIDDEN
+            )
+
+        await until(all_refused, within=10, what="the server did not refuse every subject")
         assert answers.pending_msgs == 0
-    refused = "".join(complaints)
-    for subject, _ in FORBIDDEN:
-        assert f'permissions violation for publish to "{subject.lower()}"' in refused, subject
     assert await _state(node) == before
     await _nothing_foreign(node)
 
