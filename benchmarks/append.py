@@ -25,7 +25,7 @@ ROUNDS = 5
 EVENTS = 20_000
 AWAITED = 1_500
 SYNCED = 400
-BURST = 100
+BURST = 200
 SUBJECT = "bench.x"
 
 Durability = Literal["process", "power"]

@@ -20,16 +20,16 @@ from mesh.events.broker import BrokerAddress
 from mesh.events.codec import MAX_PAYLOAD_BYTES
 from mesh.events.connection import Connection, connect
 from mesh.events.envelope import Record
-from mesh.events.outbox import HEADER_BYTES, Outbox, Written
+from mesh.events.outbox import HEADER_BYTES, Outbox, written
 from mesh.events.publishing import Refusal, publisher_for, read_acknowledgement
 from mesh.events.reader_nats import NatsEventReader
 from mesh.events.refusals import WRONG_LAST_SEQUENCE, explain, is_final
 from mesh.events.store import Head
-from mesh.events.stored import ID, PREV
+from mesh.events.stored import to_record
 from mesh.events.stream import StreamSettings, open_stream
 from mesh.events.tail import verify_tail
 from mesh.events.waiters import Waiters
-from mesh.events.wire import Message, header
+from mesh.events.wire import Message
 
 _ACKS_SID = 2
 _RETRY_MIN_S = 0.05
@@ -313,8 +313,8 @@ class NatsEventStore:
         message = await jetstream.message_at(connection, position)
         if message is None:
             raise JournalBroken(f"the event at position {position} is missing from the store", position=position)
-        found = Written(position, header(message.headers, ID), header(message.headers, PREV))
-        if found != ours:
+        found = to_record(position, message.subject.encode(), message.headers, message.payload)
+        if written(found) != ours:
             raise _fenced(position, f"holds event {found.id or 'without an id'}, which this process did not write")
 
     async def _connect(self) -> Connection:

@@ -1,35 +1,44 @@
-"""How a record travels: the headers beside its payload, written here and read here."""
+"""How a record travels: two headers beside its payload, written here and read here.
+
+There is no Nats-Msg-Id: the expected sequence makes duplicates impossible, and the server's table of ids, which
+costs it a quarter of the work of storing an event, would add nothing.
+"""
 
 import re
 
 from mesh.events.envelope import Record
 from mesh.events.wire import Message, header
 
-# Not Nats-Msg-Id: the expected sequence makes duplicates impossible, and the server's table of ids, which costs
-# it a quarter of the work of storing an event, would add nothing.
-ID = "Mesh-Id"
 POSITION = "Mesh-Position"
 PREV = "Mesh-Prev"
 # What the writer makes, which is nearly always what is read. Otherwise `header` looks for each.
-_AS_WRITTEN = re.compile(rb"NATS/1\.0\r\nMesh-Id: ([^\r]+)\r\nMesh-Position: \d+\r\nMesh-Prev: ([0-9a-f]{64})\r\n")
+_AS_WRITTEN = re.compile(rb"NATS/1\.0\r\nMesh-Position: \d+\r\nMesh-Prev: ([0-9a-f]{64})\r\n")
+_ID = re.compile(rb'\{"specversion":"1\.0","id":"([^"\\]*)"')
 
 
 def headers_of(record: Record) -> str:
     """The header block without its end, so that a writer can add its own."""
-    position, prev = record.position, record.prev.hex()
-    return f"NATS/1.0\r\nMesh-Id: {record.id}\r\nMesh-Position: {position}\r\nMesh-Prev: {prev}\r\n"
+    return f"NATS/1.0\r\nMesh-Position: {record.position}\r\nMesh-Prev: {record.prev.hex()}\r\n"
 
 
 def to_record(sequence: int, subject: bytes, headers: bytes, payload: bytes) -> Record:
-    """A stored message as a record. What was not written by a node has no id and no link, and fits no chain."""
+    """A stored message as a record. What was not written by a node has no link, and fits no chain."""
     match = _AS_WRITTEN.match(headers)
-    if match is not None:
-        return Record(sequence, bytes.fromhex(match[2].decode()), match[1].decode(), subject.decode(), payload)
+    prev = bytes.fromhex(match[1].decode()) if match is not None else _prev_in(headers)
+    return Record(sequence, prev, id_in(payload), subject.decode("utf-8", "replace"), payload)
+
+
+def id_in(payload: bytes) -> str:
+    """The event id that a payload begins with; empty when it is not one of ours."""
+    match = _ID.match(payload)
+    return match[1].decode("utf-8", "replace") if match is not None else ""
+
+
+def _prev_in(headers: bytes) -> bytes:
     try:
-        prev = bytes.fromhex(header(headers, PREV))
+        return bytes.fromhex(header(headers, PREV))
     except ValueError:
-        prev = b""
-    return Record(sequence, prev, header(headers, ID), subject.decode("utf-8", "replace"), payload)
+        return b""
 
 
 def delivered_sequence(message: Message) -> int:
