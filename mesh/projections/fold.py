@@ -39,11 +39,16 @@ def keyed(projection: Projection[Any], events: Iterable[Event]) -> list[Keyed]:
 
 def needed(projection: Projection[Any], events: Iterable[Keyed], rows: Rows) -> list[Key]:
     """The keys whose rows must be known, and are not, before ``events`` can be folded."""
-    missing: dict[Key, bool] = {}
+    begins = projection.begins
+    met: set[Key] = set()
+    missing: list[Key] = []
     for key, event in events:
-        if key is not None and key not in missing and key not in rows:
-            missing[key] = type(event.fact) not in projection.begins
-    return [key for key, is_needed in missing.items() if is_needed]
+        if key in rows or key is None or key in met:
+            continue
+        met.add(key)
+        if type(event.fact) not in begins:
+            missing.append(key)
+    return missing
 
 
 def fold(projection: Projection[Any], events: Iterable[Keyed], rows: Rows) -> dict[Key, Row | None]:

@@ -96,6 +96,7 @@ def upgrade() -> None:
         whole("offers"),
         text("registered_at", null=True),
         text("offered_at", null=True),
+        real("valid_s", null=True),
         text("expires_at", null=True),
         text("ended_at", null=True),
         text("end_reason", null=True),

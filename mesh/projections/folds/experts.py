@@ -31,7 +31,8 @@ class ExpertRow(Row, frozen=True, kw_only=True, gc=False):
     offers: Annotated[int, "Offers so far"] = 0
     registered_at: Annotated[str | None, "Registered here; own experts only"] = None
     offered_at: Annotated[str | None, "Last offer"] = None
-    expires_at: Annotated[str | None, "Until when that offer may be believed"] = None
+    valid_s: Annotated[float | None, "Seconds that it may be believed"] = None
+    expires_at: Annotated[str | None, "Until when that is"] = None
     ended_at: Annotated[str | None, "When it was last expired or deregistered; NULL: active"] = None
     end_reason: Annotated[str | None, "Why"] = None
     last_position: Annotated[int, "Position of the last event in this row"]
@@ -74,7 +75,7 @@ def _offered(row: ExpertRow | None, event: Event, fact: ExpertOffered) -> Expert
         quality=fact.quality,
         offers=before.offers + 1,
         offered_at=event.time,
-        expires_at=later(event.time, fact.valid_s),
+        valid_s=fact.valid_s,
         ended_at=None,
         end_reason=None,
         last_position=event.position,
@@ -105,6 +106,12 @@ def _node_started(row: ExpertRow, event: Event, _fact: NodeStarted) -> ExpertRow
     return _ended(row, event, "deregistered" if row.local else "expired", "the node restarted")
 
 
+def _with_expiry(row: ExpertRow) -> ExpertRow:
+    if row.offered_at is None or row.valid_s is None:
+        return row
+    return replace(row, expires_at=later(row.offered_at, row.valid_s))
+
+
 def _was_active(event: Event) -> dict[str, tuple[str, ...]]:
     return {"state": ("active",), "node": (event.origin,)}
 
@@ -129,4 +136,5 @@ EXPERTS = Projection(
     },
     sweeps={NodeStarted: Sweep(_was_active, _node_started)},
     indexes=(("state",),),
+    finish=_with_expiry,
 )
