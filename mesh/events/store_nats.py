@@ -35,9 +35,10 @@ _ACKS_SID = 2
 _RETRY_MIN_S = 0.05
 _RETRY_MAX_S = 2.0
 _REFUSALS = 8  # without progress, each after a pause: about five seconds
-_SILENCE_S = 15.0
+_SILENCE_S = 5.0
 _SILENCE_ALONE_S = 2.0
 _LISTEN_S = 1.0
+_BEHIND = 20  # tries, two seconds apart in the end
 log = structlog.get_logger(__name__)
 
 
@@ -81,6 +82,7 @@ class NatsEventStore:
         self._refusal: Refusal | None = None
         self._refused_alone = False
         self._refusals = 0
+        self._behind = 0
         self._interrupted = asyncio.Event()
         self._failed = asyncio.Event()
         self._error: JournalError | None = None
@@ -281,8 +283,6 @@ class NatsEventStore:
                 await self._reconcile(self._connection)
                 self._recovering = False
             except BrokerError as error:
-                if isinstance(error, jetstream.JetStreamError) and error.code == jetstream.STREAM_NOT_FOUND:
-                    raise _gone(0, self._outbox.stored) from error
                 log.debug("the broker is still away", error=str(error))
                 await asyncio.sleep(min(pause, _RETRY_MAX_S))
                 pause *= 2
@@ -292,14 +292,28 @@ class NatsEventStore:
 
     async def _reconcile(self, connection: Connection) -> None:
         """Take what the stream holds as acknowledged, if it is ours, and queue the rest again."""
-        last = (await jetstream.stream_state(connection)).last
-        if last < self._outbox.stored:
-            raise _gone(last, self._outbox.stored)
+        last = await self._last_stored(connection)
         if last > 0:
             await self._require_ours(connection, last)
         self._acknowledge(last)
         self._outbox.requeue()
         self._flowing = False
+
+    async def _last_stored(self, connection: Connection) -> int:
+        """Where the stream ends. In a cluster, one that has just elected a leader may be behind for a moment."""
+        try:
+            last = (await jetstream.stream_state(connection)).last
+        except jetstream.JetStreamError as error:
+            if error.code != jetstream.STREAM_NOT_FOUND:
+                raise
+            last = 0
+        if last >= self._outbox.stored:
+            self._behind = 0
+            return last
+        self._behind += 1
+        if self._settings.replicas > 1 and self._behind <= _BEHIND:
+            raise BrokerError(f"the stream ends at {last}, {self._outbox.stored} was acknowledged")
+        raise _gone(last, self._outbox.stored)
 
     def _judge(self, refusal: Refusal) -> None:
         """The server is there and takes no events. It says nothing of one that it cannot write: its log may."""

@@ -1,12 +1,15 @@
 """Law 5: whatever the batches, crashes and restarts on the way, the tables are those of one straight replay."""
 
+from contextlib import suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 from sqlalchemy.dialects import sqlite
 
 from benchmarks.events import records
@@ -82,6 +85,36 @@ def test_a_batch_that_fails_half_way_leaves_nothing_behind(seed: int, fail_at: i
             apply_all(runner, broken, size)
         assert runner.position == (fail_at // size) * size
         runner.apply(journal[runner.position :])
+        assert digest_of(engine) == straight(seed)
+
+
+class Crashed(Exception):
+    """What a crash looks like from inside."""
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 3), size=st.integers(60, 150), crashes=st.sets(st.integers(0, 120), min_size=1, max_size=6))
+def test_a_crash_before_any_statement_loses_and_doubles_nothing(seed: int, size: int, crashes: set[int]) -> None:
+    statements = count()
+
+    def crash(*_: object) -> None:
+        if next(statements) in crashes:
+            raise Crashed
+
+    journal = history(seed)
+    with TemporaryDirectory() as directory, empty_tables(Path(directory)) as engine:
+        event.listen(engine, "before_cursor_execute", crash)
+        event.listen(engine, "commit", crash)
+        position = 0
+        while position < EVENTS:
+            with suppress(Crashed):
+                runner = Runner(engine)
+                position = runner.open()
+                while position < EVENTS:
+                    runner.apply(journal[position : position + size])
+                    position = runner.position
+        event.remove(engine, "before_cursor_execute", crash)
+        event.remove(engine, "commit", crash)
         assert digest_of(engine) == straight(seed)
 
 

@@ -83,7 +83,20 @@ ASKED = st.fixed_dictionaries(
         "now": st.floats(EPOCH, EPOCH + 500),
     }
 )
-SCRIPT = st.lists(st.one_of(FACTS, ASKED), max_size=60)
+# Several peers that can be chosen, and of whose speed something is known: a decision among them has to be made.
+CROWD: list[Fact | dict[str, Any]] = [
+    fact
+    for number, peer in enumerate("pqrs")
+    for fact in (
+        connected(peer),
+        offered(peer, "a", domains=("language", "coding"), valid_s=1000),
+        dispatched("r0", peer, 1),
+        answered("r0", peer, 10.0 * (number + 1), 1),
+    )
+]
+SCRIPT = st.builds(
+    lambda begin, rest: begin + rest, st.sampled_from([[], CROWD]), st.lists(st.one_of(FACTS, ASKED), max_size=60)
+)
 
 
 def play(script: list[Fact | dict[str, Any]]) -> list[Event]:
