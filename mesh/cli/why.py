@@ -14,6 +14,7 @@ from mesh.errors import MeshError
 
 if TYPE_CHECKING:
     from mesh.experts.explain import DecisionExplained, Explanation
+    from mesh.experts.links import LinkQuality
 
 
 def why(
@@ -65,7 +66,7 @@ def _print_decision(out: Console, decision: "DecisionExplained") -> None:
         soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("", "peer", "expert", "score", "why", "latency ms", "in flight", "load", "success", "health"):
+    for name in ("", "peer", "expert", "score", "why", "latency ms", "in flight", "load", "success", "health", "link"):
         table.add_column(name)
     for option in decision.options:
         features = option.candidate.features
@@ -80,6 +81,7 @@ def _print_decision(out: Console, decision: "DecisionExplained") -> None:
             f"{features.load:.0%}",
             f"{features.success:.3f}",
             features.status or "–",
+            _link(features.link),
         )
     out.print(table)
     for exclusion in decision.excluded:
@@ -89,6 +91,14 @@ def _print_decision(out: Console, decision: "DecisionExplained") -> None:
         out.print(f"excluded    {decision.other_domains} more that do not serve the domain", markup=False)
     verdict = "green" if decision.recomputed == "identical" else "bold red"
     out.print(f"recomputed: [{verdict}]{decision.recomputed}[/]\n")
+
+
+def _link(link: "LinkQuality") -> str:
+    """Round trip ± jitter, loss, age of the connection: what was measured of it."""
+    parts = [f"{link.rtt_ms:.1f} ±{max(0.0, link.jitter_ms):.1f} ms"] if link.rtt_ms >= 0 else []
+    parts += [f"{link.loss:.1%} lost"] if link.loss > 0 else []
+    parts += [f"{link.age_s:.0f} s old"] if link.age_s >= 0 else []
+    return ", ".join(parts) or "–"
 
 
 def _print_votes(out: Console, explanation: "Explanation") -> None:

@@ -7,6 +7,7 @@ import msgspec
 
 from mesh.experts.exact import Dice
 from mesh.experts.known import Offer, Peer, Target
+from mesh.experts.links import HERE, LinkQuality, delay_ms, quality_at
 from mesh.experts.state import RoutingState
 from mesh.experts.tracks import Track, latency_at, success_at
 
@@ -51,9 +52,10 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     """What policies see of a candidate.
 
     ``latency_ms`` is what is expected now; where nothing was measured (``measured`` false) it is the median of
-    the other candidates, so that a fresh one gets its share, neither all nor nothing. ``in_flight`` are our own
-    requests with it, ``others`` those of everybody else when it last said so; ``load`` is both as a share of what
-    it can hold (0..1). ``last_dispatched`` is a journal position.
+    the other candidates without their round trips, plus its own, so that a fresh one gets its share, neither all
+    nor nothing. ``in_flight`` are our own requests with it, ``others`` those of everybody else when it last said so;
+    ``load`` is both as a share of what it can hold (0..1). ``last_dispatched`` is a journal position, ``link`` the
+    connection to its peer.
     """
 
     latency_ms: float
@@ -66,6 +68,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     last_dispatched: int
     offer_age_s: float
+    link: LinkQuality = LinkQuality()
 
     @property
     def pending(self) -> int:
@@ -185,27 +188,33 @@ def _sample(fit: list[tuple[Target, Offer]], dice: Dice) -> list[tuple[Target, O
 
 def _with_features(state: RoutingState, listed: list[tuple[Target, Offer]], now: float) -> tuple[Candidate, ...]:
     tracks = [state.track(target) for target, _ in listed]
-    prior = _prior([track for track in tracks if track.latency_ms >= 0])
+    links = [_link(state, target, now) for target, _ in listed]
+    works = [max(0.0, track.latency_ms - delay_ms(link)) for track, link in zip(tracks, links, strict=True)]
+    prior = _prior([work for track, work in zip(tracks, works, strict=True) if track.latency_ms >= 0])
     return tuple(
-        _candidate(state, target, offer, track, now, prior)
-        for (target, offer), track in zip(listed, tracks, strict=True)
+        _candidate(state, target, offer, track, link, now, prior)
+        for (target, offer), track, link in zip(listed, tracks, links, strict=True)
     )
 
 
-def _prior(measured: list[Track]) -> float:
-    if not measured:
-        return PRIOR_LATENCY_MS
-    return sorted(track.latency_ms for track in measured)[(len(measured) - 1) // 2]
+def _link(state: RoutingState, target: Target, now: float) -> LinkQuality:
+    return HERE if target.peer == state.local else quality_at(state.peers.get(target.peer, _UNKNOWN_PEER).link, now)
 
 
-def _candidate(state: RoutingState, target: Target, offer: Offer, track: Track, now: float, prior: float) -> Candidate:
+def _prior(works: list[float]) -> float:
+    return sorted(works)[(len(works) - 1) // 2] if works else PRIOR_LATENCY_MS
+
+
+def _candidate(
+    state: RoutingState, target: Target, offer: Offer, track: Track, link: LinkQuality, now: float, prior: float
+) -> Candidate:
     pending = track.in_flight + _others(offer)
     return Candidate(
         peer=target.peer,
         expert=target.expert,
         model=offer.model,
         features=Features(
-            latency_ms=round(latency_at(track, now, prior), 3),
+            latency_ms=round(latency_at(track, now, prior + delay_ms(link)), 3),
             measured=track.latency_ms >= 0,
             in_flight=track.in_flight,
             others=_others(offer),
@@ -215,5 +224,6 @@ def _candidate(state: RoutingState, target: Target, offer: Offer, track: Track, 
             status=state.peers.get(target.peer, _UNKNOWN_PEER).status,
             last_dispatched=track.last_dispatched,
             offer_age_s=round(max(0.0, now - offer.offered_at), 3),
+            link=link,
         ),
     )

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from mesh.experts.links import Link
+
 
 class Target(msgspec.Struct, frozen=True, order=True):
     """An expert on a peer."""
@@ -20,6 +22,7 @@ class Peer(msgspec.Struct):
     liveness: str = "alive"
     status: str = ""
     position: int = 0
+    link: Link = msgspec.field(default_factory=Link)
 
 
 class Offer(msgspec.Struct):

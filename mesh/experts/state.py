@@ -13,6 +13,7 @@ import msgspec
 from mesh.events.envelope import Event, Fact
 from mesh.events.vocabulary import experts, health, network, node, requests
 from mesh.experts.known import Offer, OpenRequest, Peer, Target
+from mesh.experts.links import Link
 from mesh.experts.tracks import Track, answered, dispatched, failed, returned
 
 _Terminal = requests.RequestCompleted | requests.RequestFailed | requests.RequestCancelled | requests.RequestInterrupted
@@ -84,6 +85,13 @@ def _started(state: RoutingState, _fact: node.NodeStarted, _event: Event) -> Non
 def _connected(state: RoutingState, fact: network.PeerConnected, event: Event) -> None:
     peer = _peer(state, fact.peer, event)
     peer.connected, peer.liveness = True, "alive"
+    peer.link = Link(since=event.at)
+
+
+def _sampled(state: RoutingState, fact: health.PeerSampled, event: Event) -> None:
+    link = _peer(state, fact.peer, event).link
+    link.rtt_ms, link.jitter_ms = float(fact.latency_ms), float(fact.jitter_ms)
+    link.loss, link.throughput_bytes_s = float(fact.loss), float(fact.throughput_bytes_s)
 
 
 def _disconnected(state: RoutingState, fact: network.PeerDisconnected, event: Event) -> None:
@@ -238,6 +246,7 @@ _FOLDS: Mapping[type[Fact], Callable[[RoutingState, Any, Event], None]] = {
     network.PeerSuspected: _suspected,
     network.PeerConfirmedDown: _down,
     network.PeerRejoined: _rejoined,
+    health.PeerSampled: _sampled,
     health.StatusChanged: _status,
     experts.ExpertRegistered: _registered,
     experts.ExpertDeregistered: _deregistered,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mesh.events.codec import decode, encode
 from mesh.events.envelope import Event, Fact
 from mesh.events.vocabulary.experts import ExpertExpired
-from mesh.events.vocabulary.health import StatusChanged
+from mesh.events.vocabulary.health import PeerSampled, StatusChanged
 from mesh.events.vocabulary.network import PeerConfirmedDown, PeerDisconnected, PeerRejoined, PeerSuspected
 from mesh.events.vocabulary.node import NodeStarted
 from mesh.events.vocabulary.requests import RequestCompleted, RequestRouted
@@ -65,6 +65,24 @@ FACTS: st.SearchStrategy[Fact | Callable[[RoutingState], RoutingInputs]] = st.on
         lambda p, s: StatusChanged(target=p, target_kind="peer", previous="", status=s, score=0.5, factors={}),
         PEERS,
         st.sampled_from(["excellent", "fair", "poor", "critical"]),
+    ),
+    st.builds(
+        lambda p, rtt, jitter, loss: PeerSampled(
+            peer=p,
+            latency_ms=rtt,
+            jitter_ms=jitter,
+            loss=loss,
+            request_latency_ms=-1,
+            requests=0,
+            success_rate=-1,
+            throughput_bytes_s=0,
+            experts_offered=1,
+            experts_available=1,
+        ),
+        PEERS,
+        st.one_of(st.just(-1), LATENCY),
+        st.one_of(st.just(-1), LATENCY),
+        st.one_of(st.sampled_from([-1, 0, 1]), st.floats(0, 1)),
     ),
     st.builds(lambda e: NodeStarted(epoch=e, name="", release="", resumed_from=0, clean=True), st.integers(1, 9)),
     st.builds(received, REQUESTS),

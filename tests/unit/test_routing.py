@@ -18,6 +18,7 @@ from mesh.events.vocabulary.requests import (
 )
 from mesh.experts.candidates import MAX_CANDIDATES, RoutingInputs
 from mesh.experts.known import Target
+from mesh.experts.policies import POLICIES
 from mesh.experts.routing import RoutingDecision, decide
 from mesh.experts.state import REMEMBERED, RoutingState, fold
 from tests.kit.asking import connected, offered
@@ -36,7 +37,6 @@ def inputs(**changes: Any) -> RoutingInputs:
         "peer": "",
         "strategy": "best_peer",
         "policy": "p2c_peak_ewma",
-        "policy_version": 1,
         "k": 1,
         "excluded": (),
         "scope": "any",
@@ -45,7 +45,9 @@ def inputs(**changes: Any) -> RoutingInputs:
         "seed": 42,
         "local": US,
     }
-    return RoutingInputs(**{**fields, **changes})
+    asked = {**fields, **changes}
+    version = {policy.name: policy.version for policy in POLICIES}.get(asked["policy"], 0)
+    return RoutingInputs(**{"policy_version": version, **asked})
 
 
 def given(*facts: Fact | tuple[float, Fact]) -> RoutingState:

@@ -1,6 +1,7 @@
 """``p2c_peak_ewma``: of two candidates drawn at random, the cheaper one.
 
-``cost = latency × (pending + 1) / (success × health × (0.5 + quality))``, lower is better.
+``cost = (latency + jitter) × (pending + 1) / (success × health × link × (0.5 + quality))``, lower is better;
+``link`` is `mesh.experts.links.delivery`.
 
 Two random choices keep a crowd from running to the same best peer: Mitzenmacher, The Power of Two Choices in
 Randomized Load Balancing (2001). The latency is Finagle's peak EWMA (`com.twitter.finagle.loadbalancer.PeakEwma`),
@@ -13,6 +14,7 @@ from typing import Literal
 
 from mesh.experts.candidates import HEALTH_FACTOR, Candidate, Features
 from mesh.experts.exact import Dice
+from mesh.experts.links import delivery, wobble_ms
 from mesh.experts.policies.policy import Ranked, ranked
 
 MIN_SUCCESS = 0.05
@@ -22,14 +24,15 @@ MIN_LATENCY_MS = 0.1
 def cost(features: Features) -> float:
     """The formula above, in milliseconds of an ideal peer."""
     merit = max(features.success, MIN_SUCCESS) * HEALTH_FACTOR.get(features.status, 1.0) * (0.5 + features.quality)
-    return max(features.latency_ms, MIN_LATENCY_MS) * (features.pending + 1) / merit
+    expected = max(features.latency_ms, MIN_LATENCY_MS) + wobble_ms(features.link)
+    return expected * (features.pending + 1) / (merit * delivery(features.link))
 
 
 class PeakEwmaOfTwo:
     """See the module's text. The whole order comes from drawing again among those that are left."""
 
     name = "p2c_peak_ewma"
-    version = 1
+    version = 2
     best: Literal["lowest", "highest"] = "lowest"
 
     def rank(self, candidates: Sequence[Candidate], dice: Dice) -> tuple[Ranked, ...]:

@@ -16,7 +16,7 @@ class RoundRobin:
     """See the module's text. Among those never asked the seed decides."""
 
     name = "round_robin"
-    version = 1
+    version = 2  # the order is that of version 1; what is recorded of candidates is more
     best: Literal["lowest", "highest"] = "lowest"
 
     def rank(self, candidates: Sequence[Candidate], dice: Dice) -> tuple[Ranked, ...]:
