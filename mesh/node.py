@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -318,42 +317,3 @@ class Node:
                     )
                 )
         return samples
-
-
-async def run_node(home: Home, config: Config, *, ready_fd: int | None = None) -> None:
-    """Run a node until SIGINT or SIGTERM. Raises MeshError when it cannot start or must not go on."""
-    stopping: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    _on_signals(lambda name: None if stopping.done() else stopping.set_result(f"received {name}"))
-    node = Node(home, config)
-    await _unless(stopping, node.start())
-    if stopping.done():
-        return
-    if ready_fd is not None:
-        os.write(ready_fd, b"ready\n")
-        os.close(ready_fd)
-    failure = asyncio.create_task(node.failed(), name="watch the vital parts")
-    watched: list[asyncio.Future[Any]] = [stopping, failure]
-    await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-    error = failure.result() if failure.done() else None
-    failure.cancel()
-    await node.stop(stopping.result() if stopping.done() else str(error))
-    if error is not None:
-        raise error
-
-
-def _on_signals(stop: Callable[[str], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number.name)
-
-
-async def _unless(stopping: asyncio.Future[Any], work: Coroutine[Any, Any, None]) -> None:
-    """Do the work, or give it up when the node is told to stop before it is done."""
-    task = asyncio.create_task(work, name="start the node")
-    both: list[asyncio.Future[Any]] = [task, stopping]
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    if not task.done():
-        task.cancel()
-        await asyncio.wait([task])
-        return
-    task.result()

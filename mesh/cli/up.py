@@ -17,7 +17,7 @@ def up(
 ) -> None:
     """Run the node until SIGINT or SIGTERM."""
     from mesh.logs import configure_logging
-    from mesh.node import run_node
+    from mesh.running import run_node
 
     home, config = options.load()
     configure_logging(config.log)
