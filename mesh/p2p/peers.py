@@ -42,6 +42,8 @@ log = structlog.get_logger(__name__)
 
 # A peer that is down and has not been heard of for this long leaves no trace but the journal.
 _FORGET_S = 600.0
+# Who is cut off for what it said on a stream has this long to read why.
+_FAREWELL_S = 0.25
 
 
 class Peers:
@@ -211,7 +213,7 @@ class Peers:
     def on_stream(self, stream: Stream) -> None:
         """See `OverlayHandler.on_stream`."""
         link = self._links.get(stream.peer)
-        if stream.protocol != PROTOCOL or link is None or not link.connections:
+        if stream.protocol != PROTOCOL or link is None or not link.connections or link.misbehaved:
             stream.writer.close()
             return
         self._streams.accept(link, stream)
@@ -286,24 +288,26 @@ class Peers:
 
     def _on_fault(self, link: Link, fault: Fault) -> None:
         if isinstance(fault, PeerMisbehaved):
-            self._on_misbehaved(link.peer, link.address, fault.rule, fault.what)
+            self._on_misbehaved(link.peer, link.address, fault.rule, fault.what, farewell_s=_FAREWELL_S)
             return
         self._chronicle.refused(link.peer, link.address, rule=fault.rule, limit=fault.limit, value=fault.value)
         if fault.final:
             link.misbehaved = True
-            self._disconnect(link.peer, fault.what)
+            self._disconnect(link.peer, fault.what, farewell_s=_FAREWELL_S)
 
-    def _on_misbehaved(self, peer: str, address: str, rule: str, detail: str) -> None:
+    def _on_misbehaved(self, peer: str, address: str, rule: str, detail: str, *, farewell_s: float = 0.0) -> None:
         self._chronicle.misbehaved(peer, address, rule=rule, detail=detail)
         link = self._links.get(peer)
         if link is not None and link.connections:
             link.misbehaved = True
-            self._disconnect(peer, f"misbehaved: {rule}")
+            self._disconnect(peer, f"misbehaved: {rule}", farewell_s=farewell_s)
 
-    def _disconnect(self, peer: str, reason: str) -> None:
-        self._tasks.start(self._disconnect_now(peer, reason), f"disconnect {peer}")
+    def _disconnect(self, peer: str, reason: str, *, farewell_s: float = 0.0) -> None:
+        self._tasks.start(self._disconnect_soon(peer, reason, farewell_s), f"disconnect {peer}")
 
-    async def _disconnect_now(self, peer: str, reason: str) -> None:
+    async def _disconnect_soon(self, peer: str, reason: str, farewell_s: float) -> None:
+        if farewell_s:
+            await self._clock.sleep(farewell_s)
         try:
             await self._overlay.disconnect(peer, reason)
         except OverlayDown:

@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NEEDED = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/protocol.md", "docs/tables.md")
 LOCKS = ("requirements.lock", "requirements-llm.lock")
-TEXTS = (".py", ".md", ".toml", ".lock", ".mako", ".yml", ".yaml", ".json", ".editorconfig", ".gitignore")
+TEXTS = (
+    *(".py", ".js", ".mjs", ".md", ".toml", ".lock", ".mako", ".yml", ".yaml", ".json"),
+    *(".editorconfig", ".gitignore", ".npmrc"),
+)
 # Written in parts, so that this file does not name them either.
 NOWHERE_ELSE = (
     *("/" + name + "/" for name in ("work", "root", "home", "Users", "opt")),
@@ -23,7 +26,7 @@ NOWHERE_ELSE = (
 
 def files() -> list[Path]:
     tracked = [path for path in ROOT.iterdir() if path.is_file()]
-    for folder in ("mesh", "tests", "docs", "benchmarks", "migrations", "scripts", ".ci"):
+    for folder in ("mesh", "tests", "docs", "benchmarks", "migrations", "scripts", "examples", ".ci"):
         tracked += [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return [path for path in tracked if path.suffix in TEXTS or path.name in (*TEXTS, "Makefile", "run")]
 
