@@ -20,7 +20,7 @@ def peers(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - froz
     """Who this node knows, and how each is."""
     print_rows(
         asyncio.run(projected(options, lambda tables: tables.peers())),
-        columns=("peer", "state", "status", "latency_ms", "address", "transport", "last_seen_at"),
+        columns=("name", "peer", "state", "status", "latency_ms", "address", "transport", "last_seen_at"),
         as_json=options.json,
         empty="No peers yet: is another node of this mesh up?",
     )
@@ -30,7 +30,18 @@ def experts(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - fr
     """Who can answer what, here and elsewhere."""
     print_rows(
         asyncio.run(projected(options, lambda tables: tables.experts())),
-        columns=("expert", "peer", "domains", "model", "state", "in_flight", "queued", "concurrency", "quality"),
+        columns=(
+            "expert",
+            "peer_name",
+            "peer",
+            "domains",
+            "model",
+            "state",
+            "in_flight",
+            "queued",
+            "concurrency",
+            "quality",
+        ),
         as_json=options.json,
         empty="No experts: declare some in config.toml, or connect to a node that has some.",
     )
@@ -52,6 +63,7 @@ def requests(
             "strategy",
             "state",
             "expert",
+            "peer_name",
             "latency_ms",
             "attempts",
             "error_kind",

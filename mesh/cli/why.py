@@ -1,6 +1,7 @@
 """``mesh why``"""
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mesh.experts.explain import DecisionExplained, Explanation
     from mesh.experts.links import LinkQuality
 
+Names = Mapping[str, str]
+
 
 def why(
     request: Annotated[str, Parameter(help="The request's id, as `mesh ask` and `mesh requests` print it")],
@@ -30,14 +33,13 @@ def why(
         return
     out = console()
     for decision in explanation.decisions:
-        _print_decision(out, decision)
+        _print_decision(out, decision, explanation.names)
     _print_votes(out, explanation)
     out.print("[bold]What happened[/]")
     for step in explanation.timeline:
         name = step.fact.removeprefix("request.")
-        out.print(
-            f"{step.position:>7}  {step.time[11:23]}  {name:<15} {_shortened(step.text)}", markup=False, soft_wrap=True
-        )
+        text = _shortened(step.text, explanation.names)
+        out.print(f"{step.position:>7}  {step.time[11:23]}  {name:<15} {text}", markup=False, soft_wrap=True)
 
 
 async def _explain(request: str, options: ReadOptions) -> "Explanation":
@@ -58,7 +60,7 @@ async def _explain(request: str, options: ReadOptions) -> "Explanation":
         raise MeshError(str(error), remedy="`mesh requests` lists the ids.") from None
 
 
-def _print_decision(out: Console, decision: "DecisionExplained") -> None:
+def _print_decision(out: Console, decision: "DecisionExplained", names: Names) -> None:
     out.print(
         f"[bold]Decision for attempt {decision.attempt}[/]  domain {decision.domain} ({decision.domain_by}), "
         f"policy {decision.policy} v{decision.policy_version} ({decision.best} score wins), "
@@ -72,10 +74,10 @@ def _print_decision(out: Console, decision: "DecisionExplained") -> None:
         features = option.candidate.features
         table.add_row(
             "→" if option.chosen else str(option.place + 1),
-            short_peer(option.candidate.target.peer),
+            _shown(option.candidate.target.peer, names),
             option.candidate.target.expert,
             f"{option.score:.4g}",
-            _shortened(option.note),
+            _shortened(option.note, names),
             f"{features.latency_ms:,.1f}" + ("" if features.measured else " (guess)"),
             f"{features.in_flight} + {features.others}",
             f"{features.load:.0%}",
@@ -85,7 +87,7 @@ def _print_decision(out: Console, decision: "DecisionExplained") -> None:
         )
     out.print(table)
     for exclusion in decision.excluded:
-        target = f"{short_peer(exclusion.peer)}/{exclusion.expert}"
+        target = f"{_shown(exclusion.peer, names)}/{exclusion.expert}"
         out.print(f"excluded    {target}: {exclusion.reason}, {exclusion.detail}", markup=False)
     if decision.other_domains:
         out.print(f"excluded    {decision.other_domains} more that do not serve the domain", markup=False)
@@ -104,18 +106,24 @@ def _link(link: "LinkQuality") -> str:
 def _print_votes(out: Console, explanation: "Explanation") -> None:
     for vote in explanation.votes:
         verdict = "agrees" if vote.agrees else "dissents"
-        out.print(f"vote        {short_peer(vote.peer)}/{vote.expert} {verdict}, answer {vote.answer_digest[:16]}")
+        who = _shown(vote.peer, explanation.names)
+        out.print(f"vote        {who}/{vote.expert} {verdict}, answer {vote.answer_digest[:16]}", markup=False)
     for failure in explanation.failures:
-        out.print(f"failure     {_shortened(failure)}", markup=False, soft_wrap=True)
+        out.print(f"failure     {_shortened(failure, explanation.names)}", markup=False, soft_wrap=True)
     if explanation.fallback:
         out.print(f"fallback    {explanation.fallback}", markup=False)
 
 
-def _shortened(text: str) -> str:
+def _shown(peer: str, names: Names) -> str:
+    """The end of a PeerId behind the name that its node goes by."""
+    return f"{names[peer]} {short_peer(peer)}" if peer in names else short_peer(peer)
+
+
+def _shortened(text: str, names: Names) -> str:
     """PeerIds in a text, shortened: the whole ones are in ``--json``."""
     words = text.split(" ")
     return " ".join(
-        short_peer(head) + slash + tail if head.startswith("12D3Koo") and len(head) > 40 else word
+        _shown(head, names) + slash + tail if head.startswith("12D3Koo") and len(head) > 40 else word
         for word in words
         for head, slash, tail in [word.partition("/")]
     )

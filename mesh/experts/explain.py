@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import msgspec
 
 from mesh.events.envelope import Event, Fact
+from mesh.events.vocabulary.network import PeerGreeted
+from mesh.events.vocabulary.node import NodeStarted
 from mesh.events.vocabulary.requests import (
     RequestAnswered,
     RequestAttemptFailed,
@@ -65,7 +67,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the journal knows of one request."""
+    """Everything that the journal knows of one request; ``names`` are what nodes call themselves, by PeerId."""
 
     request: str
     decisions: tuple[DecisionExplained, ...]
@@ -73,6 +75,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     votes: tuple[Vote, ...]
     failures: tuple[str, ...]
     fallback: str
+    names: dict[str, str] = {}
 
 
 class Explainer:
@@ -87,6 +90,7 @@ class Explainer:
         self._decisions: list[DecisionExplained] = []
         self._timeline: list[Step] = []
         self._end: RequestCompleted | RequestFailed | None = None
+        self._names: dict[str, str] = {}
 
     def feed(self, event: Event) -> None:
         """Take the next event of the journal."""
@@ -97,6 +101,10 @@ class Explainer:
                 self._decisions.append(_explained(event, fact, self._recomputed(fact)))
             elif isinstance(fact, RequestCompleted | RequestFailed):
                 self._end = fact
+        if isinstance(fact, PeerGreeted):
+            self._names[fact.peer] = fact.name
+        elif isinstance(fact, NodeStarted):
+            self._names[event.origin] = fact.name
         self._state.apply(event)
 
     def _recomputed(self, fact: RequestRouted) -> str:
@@ -116,7 +124,13 @@ class Explainer:
             votes=end.votes if end is not None else (),
             failures=end.failures if end is not None else (),
             fallback=end.fallback if isinstance(end, RequestCompleted) else "",
+            names={peer: name for peer, name in self._names.items() if name and self._mentions(peer)},
         )
+
+    def _mentions(self, peer: str) -> bool:
+        peers = {option.candidate.peer for decision in self._decisions for option in decision.options}
+        peers |= {exclusion.peer for decision in self._decisions for exclusion in decision.excluded}
+        return peer in peers or any(peer in step.text for step in self._timeline)
 
 
 def explain(local: str, request: str, events: Iterable[Event]) -> Explanation:

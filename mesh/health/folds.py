@@ -46,8 +46,14 @@ def _connected(state: Watched, event: Event, fact: network.PeerConnected) -> Non
     if not peer.connected:
         peer.connected_since = event.at
     peer.connected = True
-    peer.suspected = peer.down = False
+    peer.suspected = peer.down = peer.left = False
     peer.gone_since, peer.gone_why = 0.0, ""
+
+
+def _left(state: Watched, event: Event, fact: network.PeerLeft) -> None:
+    del event
+    if (peer := state.peers.get(fact.peer)) is not None:
+        peer.left = True
 
 
 def _disconnected(state: Watched, event: Event, fact: network.PeerDisconnected) -> None:
@@ -173,6 +179,7 @@ def _drop_peer(state: Watched, name: str) -> None:
 FOLDS: Mapping[type[Fact], Fold] = {
     node.NodeStarted: _started,
     network.PeerConnected: _connected,
+    network.PeerLeft: _left,
     network.PeerDisconnected: _disconnected,
     network.PeerSuspected: _suspected,
     network.PeerConfirmedDown: _confirmed_down,

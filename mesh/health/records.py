@@ -47,7 +47,7 @@ class NodeHealth(msgspec.Struct):
 
 
 class PeerHealth(msgspec.Struct):
-    """A peer that was connected at least once. ``gone_since`` is 0 while it is there."""
+    """A peer that was connected at least once. ``gone_since`` is 0 while it is there; ``left``: it said goodbye."""
 
     samples: list[tuple[float, PeerSampled]] = []
     standing: Standing = Standing()
@@ -59,6 +59,7 @@ class PeerHealth(msgspec.Struct):
     suspected: bool = False
     down: bool = False
     acquainted: bool = False
+    left: bool = False
 
 
 class Offer(msgspec.Struct, frozen=True):

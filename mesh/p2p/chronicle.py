@@ -6,6 +6,7 @@ from mesh.events.vocabulary import network
 from mesh.events.vocabulary.node import ProcessRestarted
 from mesh.p2p.addresses import MAX_ADDRESS_CHARS, MAX_ADDRESSES
 from mesh.p2p.liveness import Change, ConfirmedDown, Rejoined, Suspected
+from mesh.p2p.messages import Hello
 from mesh.p2p.overlay import Connected, Identified, Restarted
 
 _TEXT = 300
@@ -19,9 +20,9 @@ class Chronicle:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def discovered(self, peer: str, addresses: tuple[str, ...], source: str) -> None:
+    def discovered(self, peer: str, addresses: tuple[str, ...], source: str, by: str = "") -> None:
         """Addresses became known."""
-        self._emit(peer, network.PeerDiscovered(peer=peer, addresses=addresses, source=source))
+        self._emit(peer, network.PeerDiscovered(peer=peer, addresses=addresses, source=source, by=by))
 
     def dial_failed(self, peer: str, addresses: tuple[str, ...], error: str, attempt: int, retry_in_s: float) -> None:
         """No address led to a connection."""
@@ -57,6 +58,17 @@ class Chronicle:
                 addresses=tuple(address[:MAX_ADDRESS_CHARS] for address in fact.addresses[:MAX_ADDRESSES]),
             ),
         )
+
+    def greeted(self, peer: str, hello: Hello, version: int) -> None:
+        """The peer said hello; its name may hold anything, and is shown in terminals."""
+        fact = network.PeerGreeted(
+            peer=peer, name=_printable(hello.name), role=_printable(hello.role), protocol_version=version
+        )
+        self._emit(peer, fact)
+
+    def left(self, peer: str, reason: str) -> None:
+        """The peer said goodbye."""
+        self._emit(peer, network.PeerLeft(peer=peer, reason=_printable(reason)[:_TEXT]))
 
     def disconnected(self, peer: str, connection: str, reason: str, lasted_s: float) -> None:
         """The last connection is gone."""
@@ -102,3 +114,8 @@ class Chronicle:
 
     def _emit(self, subject: str, fact: Fact) -> None:
         self._journal.emit(fact, subject=subject)
+
+
+def _printable(text: str) -> str:
+    """Without control characters, which would move a terminal's cursor, or worse."""
+    return "".join(character if character.isprintable() else "�" for character in text)

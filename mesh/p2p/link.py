@@ -5,6 +5,7 @@ import asyncio
 from mesh.p2p.calling import Calling
 from mesh.p2p.link_stats import Heartbeats, LinkStats
 from mesh.p2p.liveness import Liveness
+from mesh.p2p.messages import Hello
 from mesh.p2p.serving import Serving
 from mesh.p2p.session import Session
 
@@ -14,11 +15,12 @@ class Link:
 
     def __init__(self, peer: str, heartbeat_s: float, now: float) -> None:
         self.peer = peer
-        self.name = ""
+        self.hello: Hello | None = None  # the last that it said
         self.address = ""
         self.connections: dict[str, float] = {}  # when each came up, monotonic
         self.connected_at = now
         self.misbehaved = False
+        self.leaving = False
         self.liveness: Liveness | None = None  # from the first hello on
         self.heartbeats = Heartbeats(heartbeat_s)
         self.next_ping = now
@@ -46,17 +48,18 @@ class Link:
     @property
     def heard_at(self) -> float | None:
         """When the last frame arrived, on either stream; None without a stream."""
-        times = [session.wire.heard_at for session in self._sessions if session.usable]
+        times = [session.wire.heard_at for session in self.sessions if session.usable]
         return max(times, default=None)
 
     @property
-    def _sessions(self) -> list[Session[Calling] | Session[Serving]]:
+    def sessions(self) -> list[Session[Calling] | Session[Serving]]:
+        """The streams that there are."""
         return [session for session in (self.asking, self.answering) if session is not None]
 
     def read_stats(self, now: float) -> LinkStats:
         """The figures since the last reading."""
-        bytes_in = self._ended_in + sum(session.wire.bytes_in for session in self._sessions)
-        bytes_out = self._ended_out + sum(session.wire.bytes_out for session in self._sessions)
+        bytes_in = self._ended_in + sum(session.wire.bytes_in for session in self.sessions)
+        bytes_out = self._ended_out + sum(session.wire.bytes_out for session in self.sessions)
         beats, calling = self.heartbeats, self.calling
         stats = LinkStats(
             latency_ms=beats.latency_s * 1000 if beats.latency_s >= 0 else -1.0,

@@ -17,6 +17,9 @@ from mesh.p2p.frames import Frame, Kind, encode
 PROTOCOL = "/mesh/expert/1.0.0"
 VERSION = 1
 
+# The kind of the ERROR with call 0 by which a node says goodbye.
+LEAVING = "leaving"
+
 MAX_HELLO_BYTES = 4096
 MAX_HEAD_BYTES = 16 * 1024  # the JSON of a request or a result
 MAX_ERROR_BYTES = 4096

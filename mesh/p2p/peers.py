@@ -21,7 +21,7 @@ from mesh.p2p.link import Link
 from mesh.p2p.link_stats import LinkStats
 from mesh.p2p.liveness import Change, ConfirmedDown
 from mesh.p2p.membership import Membership
-from mesh.p2p.messages import PROTOCOL
+from mesh.p2p.messages import PROTOCOL, VERSION, Hello
 from mesh.p2p.overlay import (
     Connected,
     Disconnected,
@@ -44,6 +44,8 @@ log = structlog.get_logger(__name__)
 _FORGET_S = 600.0
 # Who is cut off for what it said on a stream has this long to read why.
 _FAREWELL_S = 0.25
+# How long a node that leaves waits for its peers to hang up.
+_GOODBYE_S = 1.0
 
 
 class Peers:
@@ -73,6 +75,7 @@ class Peers:
         self._static = static_peers(config.peers, peer_id)
         self._links: dict[str, Link] = {}
         self._usable: frozenset[str] = frozenset()
+        self._parted = asyncio.Event()
         self._handlers: dict[str, Handler] = {}
         self._heartbeat_s = config.heartbeat_s
         self._tasks = TaskOwner()
@@ -102,6 +105,8 @@ class Peers:
             on_usable=self._on_usable,
             on_unusable=self._on_unusable,
             on_fault=self._on_fault,
+            on_greeted=self._on_greeted,
+            on_leaving=self._on_leaving,
             on_pong=self._heartbeat.on_pong,
         )
 
@@ -127,15 +132,26 @@ class Peers:
         )
 
     async def stop(self) -> None:
-        """Leave: no stream is open and no handler runs when this returns."""
+        """Leave: no stream is open and no handler runs when this returns. Peers are told, and are given a moment."""
         for link in self._links.values():
-            self._streams.drop(link, "this node is stopping")
+            self._streams.say_goodbye(link, "this node is stopping")
         await self._tasks.end()
+        await self._until_parted()
         await self._overlay.stop()
         for link in self._links.values():
             for connection in list(link.connections):
                 self._on_disconnected(Disconnected(link.peer, connection, "this node stopped"))
         await self._tasks.end()
+
+    async def _until_parted(self) -> None:
+        """A peer that heard our goodbye hangs up; what was not read when the overlay ends is lost."""
+        try:
+            async with asyncio.timeout(_GOODBYE_S):
+                while any(link.connections for link in self._links.values()):
+                    self._parted.clear()
+                    await self._parted.wait()
+        except TimeoutError:
+            log.debug("some peers did not hang up")
 
     async def call(
         self,
@@ -176,7 +192,7 @@ class Peers:
     def name_of(self, peer: str) -> str:
         """What the peer calls itself; empty when not known."""
         link = self._links.get(peer)
-        return link.name if link is not None else ""
+        return link.hello.name if link is not None and link.hello is not None else ""
 
     def learn(self, peer: str, addresses: Sequence[str], source: str) -> None:
         """The peer was found at these addresses by ``source`` (mdns, store, gossip): keep it connected."""
@@ -250,7 +266,7 @@ class Peers:
         self._chronicle.connected(fact)
         if first:
             link.connected_at = now
-            link.misbehaved = False
+            link.misbehaved = link.leaving = False
             self._membership.connected(fact.peer, now)
             self._streams.keep(link)
 
@@ -259,13 +275,27 @@ class Peers:
         if link is None or link.connections.pop(fact.connection, None) is None or link.connections:
             return
         now = self._clock.monotonic()
+        self._parted.set()
         self._streams.drop(link, f"the connection was lost: {fact.reason}")
         self._chronicle.disconnected(fact.peer, fact.connection, fact.reason, now - link.connected_at)
         self._membership.disconnected(fact.peer, now, penalty=link.misbehaved)
         self._dialer.wake()
-        if link.liveness is None:
+        if link.liveness is None or link.leaving:
             del self._links[fact.peer]
         self._forget_the_dead(now)
+
+    def _on_greeted(self, link: Link, hello: Hello) -> None:
+        if link.hello is None or (hello.name, hello.role) != (link.hello.name, link.hello.role):
+            self._chronicle.greeted(link.peer, hello, VERSION)
+        link.hello = hello
+
+    def _on_leaving(self, link: Link, reason: str) -> None:
+        if link.leaving or not link.connections:
+            return
+        link.leaving = True
+        self._chronicle.left(link.peer, reason)
+        self._streams.drop(link, f"the peer left: {reason}")
+        self._disconnect(link.peer, f"the peer left: {reason}")
 
     def _on_usable(self, link: Link) -> None:
         self._heartbeat.begin(link)

@@ -45,6 +45,7 @@ class Session(Generic[E]):
 
     ``make_end`` is asked, with the peer's hello, for what reacts to frames; from then on `usable` is true, and
     ``on_usable`` is told. The opener says hello first, the acceptor answers.
+    ``on_leaving`` is told when the peer says goodbye, with its reason; ``farewell`` is ours, sent when the stream ends.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Session(Generic[E]):
         *,
         opener: bool,
         on_usable: Callable[[], None] = lambda: None,
+        on_leaving: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         self.peer = stream.peer
         self.wire = Wire(stream, hello.limits.max_frame_bytes, clock)
@@ -65,6 +67,8 @@ class Session(Generic[E]):
         self.end: E | None = None
         self._opener = opener
         self._on_usable = on_usable
+        self._on_leaving = on_leaving
+        self.farewell = b""
         self._ended = asyncio.Event()
         self._why = ""
 
@@ -93,7 +97,7 @@ class Session(Generic[E]):
             self._ended.set()
             writer.cancel()
             await asyncio.wait([writer])
-            self.wire.close(last_words)
+            self.wire.close(last_words or self.farewell)
         if not writer.cancelled():
             writer.result()
         return self._why
@@ -137,6 +141,8 @@ class Session(Generic[E]):
             error = messages.parse(ErrorBody, frame.body, messages.MAX_ERROR_BYTES)
             self._why = f"the peer ended the stream: {error.kind}: {error.message}"
             self._ended.set()
+            if error.kind == messages.LEAVING and self.end is not None:
+                self._on_leaving(error.message)
         elif self.end is not None and frame.kind is not Kind.HELLO:
             self.end.on_frame(frame)
         else:

@@ -8,6 +8,7 @@ import structlog
 from mesh.clock import Clock
 from mesh.config import OverlayConfig
 from mesh.errors import PeerMisbehaved
+from mesh.p2p import messages
 from mesh.p2p.backoff import Backoff
 from mesh.p2p.calling import Calling
 from mesh.p2p.calls import Handler
@@ -46,7 +47,8 @@ class Streams:
     """Opens, accepts and ends streams.
 
     ``on_usable(link)`` is called when calls can be made from now on, ``on_unusable(link)`` when not any more,
-    ``on_fault(link, fault)`` when the stream ended by the peer's fault.
+    ``on_fault(link, fault)`` when the stream ended by the peer's fault, ``on_greeted(link, hello)`` for each hello,
+    ``on_leaving(link, reason)`` when the peer says goodbye.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class Streams:
         on_usable: Callable[[Link], None],
         on_unusable: Callable[[Link], None],
         on_fault: Callable[[Link, Fault], None],
+        on_greeted: Callable[[Link, Hello], None],
+        on_leaving: Callable[[Link, str], None],
         on_pong: OnPong,
     ) -> None:
         self._overlay = overlay
@@ -74,6 +78,8 @@ class Streams:
         self._on_usable = on_usable
         self._on_unusable = on_unusable
         self._on_fault = on_fault
+        self._on_greeted = on_greeted
+        self._on_leaving = on_leaving
         self._on_pong = on_pong
         buffered = max(config.max_buffered_bytes, config.max_request_bytes)
         self._per_peer = max(buffered // 4, config.max_request_bytes)
@@ -105,6 +111,13 @@ class Streams:
         self.end_answering(link)
         self._on_unusable(link)
 
+    def say_goodbye(self, link: Link, reason: str) -> None:
+        """Tell the peer that we leave, as the last that it hears on either stream; then `drop` it."""
+        farewell = messages.error(0, messages.LEAVING, reason)
+        for session in link.sessions:
+            session.farewell = farewell
+        self.drop(link, reason)
+
     async def _keep(self, link: Link) -> None:
         backoff = Backoff(min(_REOPEN_S, self._config.redial_min_s), self._config.redial_max_s, self._rng)
         while True:
@@ -121,7 +134,7 @@ class Streams:
 
     async def _ask(self, link: Link, stream: Stream) -> None:
         def begin(hello: Hello, wire: Wire) -> Calling:
-            link.name = hello.name
+            self._on_greeted(link, hello)
             budget = Budget(self._per_peer, self._answers)
             return Calling(
                 link.peer,
@@ -133,7 +146,13 @@ class Streams:
             )
 
         session = link.asking = Session(
-            stream, self._hello, begin, self._clock, opener=True, on_usable=lambda: self._on_usable(link)
+            stream,
+            self._hello,
+            begin,
+            self._clock,
+            opener=True,
+            on_usable=lambda: self._on_usable(link),
+            on_leaving=lambda reason: self._on_leaving(link, reason),
         )
         why = "the connection was lost"
         try:
@@ -151,7 +170,7 @@ class Streams:
 
     async def _answer(self, link: Link, stream: Stream) -> None:
         def begin(hello: Hello, wire: Wire) -> Serving:
-            link.name = hello.name
+            self._on_greeted(link, hello)
             return Serving(
                 link.peer,
                 self._handlers,
@@ -162,7 +181,14 @@ class Streams:
                 clock=self._clock,
             )
 
-        session = link.answering = Session(stream, self._hello, begin, self._clock, opener=False)
+        session = link.answering = Session(
+            stream,
+            self._hello,
+            begin,
+            self._clock,
+            opener=False,
+            on_leaving=lambda reason: self._on_leaving(link, reason),
+        )
         try:
             await session.run()
         except (PeerMisbehaved, SessionRefused) as fault:

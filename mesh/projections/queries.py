@@ -57,17 +57,18 @@ class Queries:
         return await self._all(statement.order_by(peers.c.state != "connected", peers.c.peer))
 
     async def experts(self) -> list[Answer]:
-        """Every expert that was ever offered, the active first, with what was asked of it."""
+        """Every expert that was ever offered, the active first, with what was asked of it and its peer's name."""
         experts, load = _table("experts"), _table("peer_load")
         same = and_(load.c.peer == experts.c.peer, load.c.expert == experts.c.expert, load.c.node == experts.c.node)
         figures = [load.c[name] for name in ("dispatched", "answered", "failed", "success_rate", "ewma_latency_ms")]
-        statement = select(experts, *figures).outerjoin(load, same)
+        statement = _with_name(select(experts, *figures, _name()).outerjoin(load, same), experts)
         return await self._all(statement.order_by(experts.c.state != "active", experts.c.peer, experts.c.expert))
 
     async def requests(self, limit: int = 100, state: str | None = None) -> list[Answer]:
-        """The latest requests, newest first; ``state`` leaves only those in it."""
+        """The latest requests, newest first, with the name of who answered; ``state`` leaves only those in it."""
         requests = _table("requests")
-        statement = select(requests).order_by(requests.c.received_at.desc(), requests.c.request.desc()).limit(limit)
+        named = _with_name(select(requests, _name()), requests)
+        statement = named.order_by(requests.c.received_at.desc(), requests.c.request.desc()).limit(limit)
         return await self._all(statement if state is None else statement.where(requests.c.state == state))
 
     async def request(self, request: str) -> Answer | None:
@@ -158,6 +159,17 @@ class Queries:
 
 def _table(name: str) -> Any:  # noqa: ANN401 - columns are looked up by name
     return METADATA.tables[name]
+
+
+def _name() -> Any:  # noqa: ANN401 - a labelled expression
+    """What a peer, or this node itself, calls itself."""
+    return func.coalesce(_table("peers").c.name, _table("nodes").c.name, "").label("peer_name")
+
+
+def _with_name(statement: Select[Any], table: Any) -> Select[Any]:  # noqa: ANN401 - as `_table`
+    peers, nodes = _table("peers"), _table("nodes")
+    named = statement.outerjoin(peers, and_(peers.c.peer == table.c.peer, peers.c.node == table.c.node))
+    return named.outerjoin(nodes, nodes.c.node == table.c.peer)
 
 
 def _is_open(state: ColumnElement[str]) -> ColumnElement[bool]:

@@ -42,7 +42,7 @@ async def test_five_nodes_find_each_other_and_everyone_can_call_everyone():
         for node in made.values():
             for other in set(NAMES) - {node.peer_id}:
                 kinds = [fact.type for fact in node.facts if getattr(fact, "peer", "") == other]
-                assert kinds == ["peer.discovered", "peer.connected", "peer.identified"]
+                assert kinds == ["peer.discovered", "peer.connected", "peer.identified", "peer.greeted"]
 
 
 async def test_two_who_learn_of_each_other_at_once_dial_once():

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from mesh.events.vocabulary.network import PeerGreeted
 from mesh.events.vocabulary.requests import RequestRouted
 from mesh.experts.explain import IDENTICAL, explain, recompute
 from mesh.experts.queries import Query, QueryFailed
@@ -36,6 +37,16 @@ async def test_a_failed_over_request_is_explained_whole() -> None:
     assert [step.fact.removeprefix("request.") for step in explanation.timeline] == await node.story(request)
     assert explanation.failures == (f"{peers[0]}/a: failed",)
     assert msgspec.json.decode(msgspec.json.encode(explanation))["decisions"][0]["recomputed"] == IDENTICAL
+
+
+async def test_peers_are_shown_with_the_names_they_gave() -> None:
+    node, request, peers = await failed_over()
+    for number, peer in enumerate((*peers, "a stranger")):
+        greeted = PeerGreeted(peer=peer, name=f"node {number}", role="node", protocol_version=1)
+        node.journal.emit(greeted, subject=peer)
+    names = explain(node.id, request, await node.events()).names
+    assert {peer: names[peer] for peer in peers} == {peer: f"node {number}" for number, peer in enumerate(peers)}
+    assert "a stranger" not in names
 
 
 async def test_a_consensus_is_explained_with_its_votes() -> None:

@@ -3,13 +3,16 @@
 import pytest
 
 from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertExpired, ExpertOffered, ExpertRegistered
+from mesh.events.vocabulary.health import PeerSampled
 from mesh.events.vocabulary.network import (
     PeerConfirmedDown,
     PeerConnected,
     PeerDialFailed,
     PeerDisconnected,
     PeerDiscovered,
+    PeerGreeted,
     PeerIdentified,
+    PeerLeft,
     PeerMisbehaved,
     PeerRefused,
     PeerRejoined,
@@ -36,6 +39,8 @@ CONNECTED = PeerConnected(
 DISCONNECTED = PeerDisconnected(peer="p", connection="c1", reason="reset", lasted_s=4.0)
 SUSPECTED = PeerSuspected(peer="p", phi=9.0, silent_s=3.0)
 DOWN = PeerConfirmedDown(peer="p", reason="silent", silent_s=9.0)
+GREETED = PeerGreeted(peer="p", name="attic", role="node", protocol_version=1)
+LEFT = PeerLeft(peer="p", reason="this node is stopping")
 REJOINED = PeerRejoined(peer="p", away_s=1.0)
 REFUSED = PeerRefused(peer="p", address="/ip4/10.0.0.1", rule="max_inbound", limit="200", value="201")
 MISBEHAVED = PeerMisbehaved(peer="p", address="", rule="frame_size", detail="9 MiB")
@@ -58,6 +63,8 @@ def started(epoch: int = 2, *, clean: bool = False) -> NodeStarted:
         ([CONNECTED, SUSPECTED, DOWN, DISCONNECTED], "down"),
         ([CONNECTED, DISCONNECTED], "disconnected"),
         ([CONNECTED, DISCONNECTED, CONNECTED], "connected"),
+        ([CONNECTED, LEFT, DISCONNECTED], "left"),
+        ([CONNECTED, LEFT, DISCONNECTED, CONNECTED], "connected"),
         ([REFUSED], "refused"),
         ([CONNECTED, REFUSED], "connected"),
         ([CONNECTED, started()], "disconnected"),
@@ -76,6 +83,35 @@ def test_a_peer_is_told_by_its_last_connection_and_all_its_addresses() -> None:
     assert (row.agent, row.protocols, row.transport, row.direction) == ("mesh/1", ("/a", "/b"), "tcp", "outbound")
     assert (row.dials_failed, row.dial_error, row.connects) == (0, None, 1)
     assert row.discovered_at < row.connected_at < row.last_seen_at
+
+
+def sampled(latency_ms: float, loss: float = 0.0) -> PeerSampled:
+    return PeerSampled(
+        peer="p",
+        latency_ms=latency_ms,
+        jitter_ms=0.1,
+        loss=loss,
+        request_latency_ms=-1,
+        requests=0,
+        success_rate=-1,
+        throughput_bytes_s=0,
+        experts_offered=0,
+        experts_available=0,
+    )
+
+
+def test_a_peer_has_the_name_that_it_gave_and_a_change_of_it_is_seen() -> None:
+    renamed = PeerGreeted(peer="p", name="cellar", role="client", protocol_version=1)
+    assert (only_row(PEERS, CONNECTED, GREETED).name, only_row(PEERS, CONNECTED, GREETED).role) == ("attic", "node")
+    assert (only_row(PEERS, GREETED, renamed).name, only_row(PEERS, GREETED, renamed).role) == ("cellar", "client")
+
+
+def test_answered_heartbeats_are_signs_of_life_and_unanswered_ones_are_not() -> None:
+    row = only_row(PEERS, CONNECTED, GREETED, sampled(2.5))
+    assert row.last_seen_at > only_row(PEERS, CONNECTED, GREETED).last_seen_at
+    for nothing in (sampled(-1), sampled(2.5, loss=1.0)):
+        assert only_row(PEERS, CONNECTED, GREETED, nothing) == only_row(PEERS, CONNECTED, GREETED)
+    assert not folded(PEERS, sampled(2.5))
 
 
 def test_misdeeds_are_counted_and_nameless_strangers_have_no_row() -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from mesh.events.vocabulary.alerts import AlertRaised
 from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertExpired, ExpertRegistered
-from mesh.events.vocabulary.network import PeerConfirmedDown, PeerRejoined
+from mesh.events.vocabulary.network import PeerConfirmedDown, PeerLeft, PeerRejoined
 from tests.kit.health_story import (
     NODE,
     PEER,
@@ -65,6 +65,12 @@ class TestPeerLost:
         assert story.alerts_when(129) == []
         assert story.alerts_when(130) == ["pending peer_lost/peer"]
         assert story.alerts_when(135) == ["raised peer_lost/peer"]
+
+    def test_who_says_goodbye_is_not_missed_until_it_has_been_here_again(self):
+        story = a_peer().given(100, PeerLeft(peer=PEER, reason="an upgrade"), disconnected())
+        assert story.alerts_when(105) == story.alerts_when(400) == []
+        story.given(500, connected()).given(600, disconnected())
+        assert story.alerts_when(605) == ["pending peer_lost/peer", "raised peer_lost/peer"]
 
     def test_what_happens_to_other_nodes_is_not_ours(self):
         story = a_peer().given(100, disconnected(), origin="somebody else")

@@ -6,12 +6,17 @@ from mesh.events.envelope import Fact
 
 
 class PeerDiscovered(Fact, frozen=True, kw_only=True):
-    """Addresses of a peer became known; ``source`` is ``mdns``, ``static``, ``gossip`` or ``store``."""
+    """Addresses of a peer became known.
+
+    ``source`` is ``mdns``, ``static``, ``bootstrap``, ``store`` (this node's own journal), ``exchange`` (another peer
+    told, with its offers) or ``dht``; ``by`` is the peer that told, where one did. What is told is a hint to dial.
+    """
 
     type: ClassVar[str] = "peer.discovered"
     peer: str
     addresses: tuple[str, ...]
     source: str
+    by: str = ""
 
 
 class PeerDialFailed(Fact, frozen=True, kw_only=True):
@@ -48,6 +53,24 @@ class PeerIdentified(Fact, frozen=True, kw_only=True):
     agent: str
     protocols: tuple[str, ...]
     addresses: tuple[str, ...]
+
+
+class PeerGreeted(Fact, frozen=True, kw_only=True):
+    """The peer said hello: it is of our mesh. ``name`` and ``role`` are what it calls itself; nobody proved them."""
+
+    type: ClassVar[str] = "peer.greeted"
+    peer: str
+    name: str
+    role: str
+    protocol_version: int
+
+
+class PeerLeft(Fact, frozen=True, kw_only=True):
+    """The peer said goodbye: it goes on purpose, and nobody has to look for it."""
+
+    type: ClassVar[str] = "peer.left"
+    peer: str
+    reason: str
 
 
 class PeerDisconnected(Fact, frozen=True, kw_only=True):
@@ -112,6 +135,8 @@ FACTS = (
     PeerDialFailed,
     PeerConnected,
     PeerIdentified,
+    PeerGreeted,
+    PeerLeft,
     PeerDisconnected,
     PeerRefused,
     PeerMisbehaved,

@@ -1,4 +1,4 @@
-"""``peer_lost``: a peer that was connected is gone."""
+"""``peer_lost``: a peer that was connected is gone, and had not said that it would go."""
 
 from collections.abc import Iterator
 
@@ -11,6 +11,9 @@ def find(state: HealthState, now: float) -> Iterator[Finding]:
     for name, peer in state.peers.items():
         if not peer.gone_since:
             yield Finding(name, 0.0, f"peer {short(name)} is connected again")
+            continue
+        if peer.left:
+            yield Finding(name, 0.0, f"peer {short(name)} said goodbye")
             continue
         since = state.missed_since(peer)
         if peer.acquainted:
@@ -27,7 +30,7 @@ def find(state: HealthState, now: float) -> Iterator[Finding]:
 
 RULE = Rule(
     name="peer_lost",
-    about="A peer that was connected is gone",
+    about="A peer that was connected is gone without a goodbye",
     severity="error",
     for_s=5.0,
     find=find,

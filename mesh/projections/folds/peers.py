@@ -5,13 +5,16 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from mesh.events.envelope import Event
+from mesh.events.vocabulary.health import PeerSampled
 from mesh.events.vocabulary.network import (
     PeerConfirmedDown,
     PeerConnected,
     PeerDialFailed,
     PeerDisconnected,
     PeerDiscovered,
+    PeerGreeted,
     PeerIdentified,
+    PeerLeft,
     PeerMisbehaved,
     PeerRefused,
     PeerRejoined,
@@ -26,8 +29,10 @@ class PeerRow(Row, frozen=True, kw_only=True, gc=False):
 
     node: Annotated[str, "PeerId of the node that sees it so"]
     peer: Annotated[str, "PeerId of the peer"]
-    state: Annotated[str, "discovered, connected, suspected, down, disconnected or refused"] = "discovered"
-    source: Annotated[str, "How it was last discovered: mdns, static, gossip, store; empty: it came to us"] = ""
+    state: Annotated[str, "discovered, connected, suspected, down, disconnected, left or refused"] = "discovered"
+    source: Annotated[
+        str, "How it was last discovered: mdns, static, bootstrap, store, exchange, dht; empty: it came to us"
+    ] = ""
     addresses: Annotated[tuple[str, ...], "JSON list of the multiaddrs known"] = ()
     address: Annotated[str | None, "Multiaddr of the last connection"] = None
     transport: Annotated[str | None, "Transport of the last connection"] = None
@@ -38,7 +43,7 @@ class PeerRow(Row, frozen=True, kw_only=True, gc=False):
     connected_at: Annotated[str | None, "Last connection set up"] = None
     disconnected_at: Annotated[str | None, "Last connection lost"] = None
     disconnect_reason: Annotated[str | None, "Why that was"] = None
-    last_seen_at: Annotated[str | None, "Last sign of life"] = None
+    last_seen_at: Annotated[str | None, "Last sign of life; as exact as health is sampled"] = None
     suspected_at: Annotated[str | None, "Heartbeats overdue since; NULL: they are not"] = None
     connects: Annotated[int, "Connections so far"] = 0
     disconnects: Annotated[int, "How often the last connection was lost"] = 0
@@ -48,6 +53,8 @@ class PeerRow(Row, frozen=True, kw_only=True, gc=False):
     misbehaviours: Annotated[int, "Times that it broke the protocol"] = 0
     last_offence: Annotated[str | None, "Rule that it last broke, or was last refused by"] = None
     last_position: Annotated[int, "Position of the last event in this row"]
+    name: Annotated[str, "What it calls itself; empty: it has not said"] = ""
+    role: Annotated[str, "node, or what else it says it is; empty: it has not said"] = ""
 
 
 def _row(row: PeerRow | None, event: Event) -> PeerRow:
@@ -110,11 +117,27 @@ def _identified(row: PeerRow | None, event: Event, fact: PeerIdentified) -> Peer
     )
 
 
+def _greeted(row: PeerRow | None, event: Event, fact: PeerGreeted) -> PeerRow:
+    row = _row(row, event)
+    return replace(row, name=fact.name, role=fact.role, last_seen_at=event.time, last_position=event.position)
+
+
+def _left(row: PeerRow | None, event: Event, _fact: PeerLeft) -> PeerRow:
+    return replace(_row(row, event), state="left", last_seen_at=event.time, last_position=event.position)
+
+
+def _sampled(row: PeerRow | None, event: Event, fact: PeerSampled) -> PeerRow | None:
+    """A sample with a round trip in it: heartbeats were answered."""
+    if row is None or fact.latency_ms < 0 or fact.loss >= 1:
+        return row
+    return replace(row, last_seen_at=event.time, last_position=event.position)
+
+
 def _disconnected(row: PeerRow | None, event: Event, fact: PeerDisconnected) -> PeerRow:
     row = _row(row, event)
     return replace(
         row,
-        state="down" if row.state == "down" else "disconnected",
+        state=row.state if row.state in ("down", "left") else "disconnected",
         disconnected_at=event.time,
         disconnect_reason=fact.reason,
         suspected_at=None,
@@ -176,7 +199,7 @@ def _seemed_connected(event: Event) -> dict[str, tuple[str, ...]]:
 
 PEERS = Projection(
     name="peers",
-    version=1,
+    version=2,
     row=PeerRow,
     key=("peer", "node"),
     key_of=_key,
@@ -185,6 +208,9 @@ PEERS = Projection(
         PeerDialFailed: _dial_failed,
         PeerConnected: _connected,
         PeerIdentified: _identified,
+        PeerGreeted: _greeted,
+        PeerLeft: _left,
+        PeerSampled: _sampled,
         PeerDisconnected: _disconnected,
         PeerRefused: _refused,
         PeerMisbehaved: _misbehaved,
