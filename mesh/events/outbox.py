@@ -35,6 +35,16 @@ class Outbox:
         self._sent_bytes = 0
 
     @property
+    def waiting(self) -> int:
+        """How many records have still to be sent."""
+        return len(self._waiting)
+
+    @property
+    def sent(self) -> int:
+        """The last position that was sent, acknowledged or not."""
+        return self.stored + len(self._sent)
+
+    @property
     def in_flight(self) -> int:
         """How many records are sent and not acknowledged."""
         return len(self._sent)

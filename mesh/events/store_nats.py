@@ -5,6 +5,9 @@ an event is stored exactly at its position or not at all, and an acknowledgement
 only some ask for one. After anything unexpected (a lost connection, a refusal) the stream is asked where it ends:
 what it holds must be ours, and the rest is sent again. The first event after a pause goes alone: where two write,
 one of them is refused before any of its events has others behind it.
+
+What nobody waits for yet lingers for a moment, so that what belongs together is written, stored and read together:
+each write wakes the server and every reader.
 """
 
 import asyncio
@@ -39,6 +42,9 @@ _SILENCE_S = 5.0
 _SILENCE_ALONE_S = 2.0
 _LISTEN_S = 1.0
 _BEHIND = 20  # tries, two seconds apart in the end
+_LINGER_S = 0.001
+_ENOUGH = 64  # events that do not linger
+_PAUSE_S = 0.1
 log = structlog.get_logger(__name__)
 
 
@@ -75,8 +81,10 @@ class NatsEventStore:
         self._connection: Connection | None = None
         self._outbox = Outbox()
         self._waiters = Waiters()
-        self._scheduled = False
+        self._due: asyncio.Handle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._flowing = False
+        self._heard_at = 0.0
         self._recovering = False
         self._generation = 0
         self._refusal: Refusal | None = None
@@ -99,6 +107,7 @@ class NatsEventStore:
         except BaseException:
             connection.close()
             raise
+        self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(head.position, record)
         self._connection = connection
         self._keeper = asyncio.create_task(self._keep(), name="journal writer")
@@ -116,9 +125,10 @@ class NatsEventStore:
             assert self._error is not None
             raise self._error
         outbox.add(record)
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
+        if outbox.waiting >= _ENOUGH:
+            self._pump_soon()
+        elif self._lingering is None:
+            self._lingering = self._loop.call_later(_LINGER_S, self._pump)
 
     @property
     def stored_position(self) -> int:
@@ -136,6 +146,8 @@ class NatsEventStore:
             return
         if self._error is not None:
             raise self._error.with_traceback(None)
+        if position > self._outbox.sent:
+            self._pump_soon()
         await self._waiters.add(position)
 
     async def failure(self) -> JournalError:
@@ -178,8 +190,15 @@ class NatsEventStore:
 
     # Sending.
 
+    def _pump_soon(self) -> None:
+        if self._due is None:
+            self._due = self._loop.call_soon(self._pump)
+
     def _pump(self) -> None:
-        self._scheduled = False
+        self._due = None
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         connection = self._connection
         if connection is None or self._recovering or self._error is not None:
             return
@@ -188,6 +207,8 @@ class NatsEventStore:
 
     def _room(self) -> int:
         in_flight = self._outbox.in_flight
+        if in_flight == 0 and self._publisher.probes and self._loop.time() - self._heard_at > _PAUSE_S:
+            self._flowing = False
         return self._publisher.room(in_flight) if self._flowing else int(in_flight == 0)
 
     # What comes back.
@@ -208,10 +229,10 @@ class NatsEventStore:
             highest = acknowledgement.seq
         if highest:
             self._flowing = True
+            self._heard_at = self._loop.time()
             self._refusals = 0
             self._acknowledge(highest)
             self._pump()
-            self._flowing = self._outbox.in_flight > 0 or not self._publisher.probes
 
     def _acknowledge(self, position: int) -> None:
         self._outbox.acknowledge(position)
