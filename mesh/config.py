@@ -90,6 +90,9 @@ class OverlayConfig(Section):
     max_buffered_bytes: int = Field(
         default=64 << 20, ge=4096, description="Bodies of requests that are being received, of all peers together"
     )
+    compress_over_bytes: int = Field(
+        default=4096, ge=0, description="Larger bodies go to peers as zstd, if they take it; 0: never"
+    )
 
 
 class ExpertConfig(Section):

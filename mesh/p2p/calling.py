@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pydantic import JsonValue
 
 from mesh.errors import PeerMisbehaved
-from mesh.p2p import messages
+from mesh.p2p import messages, packing
 from mesh.p2p.calls import CallFailed, OnChunk, Reply
 from mesh.p2p.credit import Budget, ReceiveWindow
 from mesh.p2p.frames import Frame, Kind, encode
@@ -43,7 +43,9 @@ class MadeCall:
         "last",
         "missing",
         "outcome",
+        "packed_from",
         "parts",
+        "plain_bytes",
         "size",
         "streams",
         "timeout",
@@ -61,6 +63,8 @@ class MadeCall:
         self.parts: list[bytes] = []
         self.size = 0  # bytes in parts
         self.missing = 0  # bytes of the result's body that are still to come
+        self.packed_from = 0  # what of the answer's bytes came before the result
+        self.plain_bytes = 0  # of the result's body once it is unpacked, if it is packed
         self.header: Mapping[str, JsonValue] = {}
         self.outcome: Reply | CallFailed | None = None
         self.waiter: asyncio.Future[None] | None = None
@@ -77,15 +81,30 @@ class Calling:
     """All calls of ours to one peer on one stream; ``budget`` bounds the bytes of their answers.
 
     ``on_pong(sequence, asked, answered)`` is told of each answered ping, with the wall clocks of both in seconds.
+    Bodies of more than ``pack_over`` bytes are compressed; 0: that was not agreed on.
+    ``on_fault`` is told of a breach of the protocol that shows only after its frame was taken.
     """
 
-    def __init__(self, peer: str, wire: Wire, *, ours: Limits, theirs: Limits, budget: Budget, on_pong: OnPong) -> None:
+    def __init__(
+        self,
+        peer: str,
+        wire: Wire,
+        *,
+        ours: Limits,
+        theirs: Limits,
+        budget: Budget,
+        on_pong: OnPong,
+        on_fault: Callable[[PeerMisbehaved], None],
+        pack_over: int = 0,
+    ) -> None:
         self._peer = peer
         self._wire = wire
         self._ours = ours
         self._theirs = theirs
         self._budget = budget
         self._on_pong = on_pong
+        self._on_fault = on_fault
+        self._pack_over = pack_over
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, MadeCall] = {}
         self._last = 0
@@ -108,7 +127,12 @@ class Calling:
         self, method: str, header: Mapping[str, JsonValue], body: bytes, timeout: float, on_chunk: OnChunk | None
     ) -> Reply:
         """Ask, and wait for the answer. Raises CallFailed; when cancelled, the peer is told."""
-        call = self._begin(method, header, body, timeout, streams=on_chunk is not None)
+        plain_bytes = 0
+        if self._pack_over and len(body) > self._pack_over:
+            started = self._loop.time()
+            body, plain_bytes = await self._packed(body)
+            timeout -= self._loop.time() - started
+        call = self._begin(method, header, body, timeout, streams=on_chunk is not None, plain_bytes=plain_bytes)
         try:
             while call.outcome is None or call.chunks:
                 if call.chunks and on_chunk is not None:
@@ -116,11 +140,33 @@ class Calling:
                 else:
                     call.waiter = self._loop.create_future()
                     await call.waiter
+            if call.plain_bytes and isinstance(call.outcome, Reply):
+                call.outcome = await self._unpacked(call, call.outcome)
         finally:
             self._forget(call)
         if isinstance(call.outcome, CallFailed):
             raise call.outcome
         return call.outcome
+
+    async def _packed(self, body: bytes) -> tuple[bytes, int]:
+        """What travels for ``body``, and the body's size if that is something else."""
+        if len(body) > self._theirs.max_body_bytes:
+            return body, 0  # it will be refused for that
+        data = await packing.packed(body)
+        if data is None:
+            return body, 0
+        self._wire.bytes_saved += len(body) - len(data)
+        return data, len(body)
+
+    async def _unpacked(self, call: MadeCall, reply: Reply) -> Reply | CallFailed:
+        prefix, data = reply.body[: call.packed_from], reply.body[call.packed_from :]
+        try:
+            plain = await packing.unpacked(data, call.plain_bytes)
+        except PeerMisbehaved as fault:
+            self._on_fault(fault)
+            return CallFailed("protocol", fault.what)
+        self._wire.bytes_saved += len(plain) - len(data)
+        return Reply(reply.header, prefix + plain if prefix else plain)
 
     def on_frame(self, frame: Frame) -> None:
         """React to a frame. Raises PeerMisbehaved."""
@@ -151,9 +197,16 @@ class Calling:
                 self._settle(call, CallFailed("disconnected", reason))
 
     def _begin(
-        self, method: str, header: Mapping[str, JsonValue], body: bytes, timeout: float, *, streams: bool
+        self,
+        method: str,
+        header: Mapping[str, JsonValue],
+        body: bytes,
+        timeout: float,
+        *,
+        streams: bool,
+        plain_bytes: int,
     ) -> MadeCall:
-        head = self._admit(method, header, body, timeout)
+        head = self._admit(method, header, body, timeout, plain_bytes)
         self._last += 1
         call = MadeCall(self._last, self._theirs.window_bytes, self._ours.window_bytes, streams=streams)
         self._calls[call.id] = call
@@ -166,7 +219,9 @@ class Calling:
             self._wire.add(call.lane, Kind.BODY, memoryview(body))
         return call
 
-    def _admit(self, method: str, header: Mapping[str, JsonValue], body: bytes, timeout: float) -> bytes:
+    def _admit(
+        self, method: str, header: Mapping[str, JsonValue], body: bytes, timeout: float, plain_bytes: int
+    ) -> bytes:
         """The request's JSON, unless the call can only fail."""
         if self._closed is not None:
             raise CallFailed("disconnected", self._closed)
@@ -182,7 +237,7 @@ class Calling:
             )
         timeout_ms = min(max(1, round(timeout * 1000)), messages.MAX_TIMEOUT_MS)
         try:
-            head = messages.request_head(method, timeout_ms, header, len(body))
+            head = messages.request_head(method, timeout_ms, header, len(body), plain_bytes)
         except (TypeError, ValueError) as error:
             raise CallFailed("invalid", f"the header of the call cannot be sent: {error}") from error
         if len(head) + 4 > self._wire.max_body:
@@ -249,9 +304,22 @@ class Calling:
         head, inline = messages.parse_head(ResultHead, body)
         if head.body_bytes > self._ours.max_body_bytes:
             raise PeerMisbehaved("body_too_large", f"an answer of {head.body_bytes} bytes against our limit")
+        if head.plain_bytes and not self._expect_packed(call, head):
+            return
         call.header = head.header
         call.missing = head.body_bytes
         self._on_answer(call, inline)
+
+    def _expect_packed(self, call: MadeCall, head: ResultHead) -> bool:
+        """The body will be unpacked once it is here; the room for it is taken now, or the call ends."""
+        if not self._pack_over:
+            raise PeerMisbehaved("compression", f"call {call.id}: a compressed body, which was not agreed on")
+        if head.plain_bytes > self._ours.max_body_bytes:
+            raise PeerMisbehaved("body_too_large", f"an answer of {head.plain_bytes} bytes against our limit")
+        if not self._hold(call, head.plain_bytes):
+            return False
+        call.packed_from, call.plain_bytes = call.size - head.plain_bytes, head.plain_bytes
+        return True
 
     def _on_body(self, call: MadeCall, body: bytes) -> None:
         call.window.arrive(len(body))
@@ -268,19 +336,23 @@ class Calling:
 
     def _gather(self, call: MadeCall, data: bytes) -> None:
         """Keep a part of the body; chunks that nobody asked for as chunks are its beginning."""
-        if not data:
-            return
-        if call.size + len(data) > self._ours.max_body_bytes:
-            self._refuse(call, CallFailed("invalid", f"the answer is over {self._ours.max_body_bytes} bytes"))
-            return
-        if not self._budget.reserve(len(data)):
-            self._refuse(call, CallFailed("overloaded", f"no room for answers: {self._budget.used} bytes are held"))
+        if not data or not self._hold(call, len(data)):
             return
         call.parts.append(data)
-        call.size += len(data)
         granted = call.window.consume(len(data)) if call.last is not Kind.RESULT else 0
         if granted:
             self._wire.put(messages.credit(call.id, granted))
+
+    def _hold(self, call: MadeCall, size: int) -> bool:
+        """Take room for ``size`` bytes of the answer, or end the call."""
+        if call.size + size > self._ours.max_body_bytes + call.plain_bytes:
+            self._refuse(call, CallFailed("invalid", f"the answer is over {self._ours.max_body_bytes} bytes"))
+            return False
+        if not self._budget.reserve(size):
+            self._refuse(call, CallFailed("overloaded", f"no room for answers: {self._budget.used} bytes are held"))
+            return False
+        call.size += size
+        return True
 
     def _refuse(self, call: MadeCall, failure: CallFailed) -> None:
         self._wire.put(encode(Kind.CANCEL, call.id))

@@ -46,6 +46,13 @@ class Link:
         self._ended_out += session.wire.bytes_out
 
     @property
+    def in_flight(self) -> int:
+        """Calls that are under way, both ours and theirs."""
+        ours = self.calling.in_flight if self.calling is not None else 0
+        end = self.answering.end if self.answering is not None else None
+        return ours + (end.in_flight if end is not None else 0)
+
+    @property
     def heard_at(self) -> float | None:
         """When the last frame arrived, on either stream; None without a stream."""
         times = [session.wire.heard_at for session in self.sessions if session.usable]
@@ -70,6 +77,7 @@ class Link:
             bytes_out=bytes_out - self._read_out,
             since_s=now - self._read_at,
             in_flight=calling.in_flight if calling is not None else 0,
+            bytes_saved=sum(session.wire.bytes_saved for session in self.sessions),
         )
         self._read_in, self._read_out, self._read_at = bytes_in, bytes_out, now
         return stats

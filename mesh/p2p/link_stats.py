@@ -14,6 +14,7 @@ class LinkStats:
 
     ``loss`` is the smoothed share (0..1) of heartbeats that were not answered within two intervals. ``bytes_in`` and
     ``bytes_out`` count what was carried in the ``since_s`` seconds since the figures were last read.
+    ``bytes_saved`` is what compression spared both ways on the streams that there are, since they were opened.
     ``clock_skew_ms`` is how far the peer's clock is ahead of ours, give or take half a round trip.
     """
 
@@ -25,6 +26,7 @@ class LinkStats:
     bytes_out: int
     since_s: float
     in_flight: int
+    bytes_saved: int = 0
 
 
 class Heartbeats:

@@ -77,22 +77,28 @@ class Hello(Message):
     name: Name = ""
     role: Name = "node"
     heartbeat_ms: int = Field(default=1000, ge=10, le=600_000)
+    features: Annotated[list[Annotated[str, Field(max_length=32)]], Field(max_length=32)] = []
     limits: Limits
 
 
 class RequestHead(Message):
-    """How a call begins; ``body_bytes`` is the size of the whole body."""
+    """How a call begins; ``body_bytes`` is the size of the whole body as it travels.
+
+    ``plain_bytes`` above 0: what travels is one zstd frame, of a body of so many bytes.
+    """
 
     method: str = Field(min_length=1, max_length=64)
     timeout_ms: int = Field(ge=1, le=MAX_TIMEOUT_MS)
     body_bytes: int = Field(default=0, ge=0, le=1 << 40)
+    plain_bytes: int = Field(default=0, ge=0, le=1 << 40)
     header: JsonObject = {}
 
 
 class ResultHead(Message):
-    """How a call ends well; ``body_bytes`` is the size of the whole body."""
+    """How a call ends well; ``body_bytes`` and ``plain_bytes`` as in a request."""
 
     body_bytes: int = Field(default=0, ge=0, le=1 << 40)
+    plain_bytes: int = Field(default=0, ge=0, le=1 << 40)
     header: JsonObject = {}
 
 
@@ -162,14 +168,18 @@ def hello(message: Hello) -> bytes:
     return encode(Kind.HELLO, 0, message.model_dump_json().encode())
 
 
-def request_head(method: str, timeout_ms: int, header: Mapping[str, JsonValue], body_bytes: int) -> bytes:
+def request_head(
+    method: str, timeout_ms: int, header: Mapping[str, JsonValue], body_bytes: int, plain_bytes: int = 0
+) -> bytes:
     """A request's JSON. Raises TypeError or ValueError for what is not JSON or too large."""
-    return _head({"method": method, "timeout_ms": timeout_ms, "body_bytes": body_bytes, "header": header})
+    fields = {"method": method, "timeout_ms": timeout_ms, "body_bytes": body_bytes, "header": header}
+    return _head({**fields, "plain_bytes": plain_bytes} if plain_bytes else fields)
 
 
-def result_head(header: Mapping[str, JsonValue], body_bytes: int) -> bytes:
+def result_head(header: Mapping[str, JsonValue], body_bytes: int, plain_bytes: int = 0) -> bytes:
     """A result's JSON. Raises TypeError or ValueError for what is not JSON or too large."""
-    return _head({"body_bytes": body_bytes, "header": header})
+    fields: dict[str, object] = {"body_bytes": body_bytes, "header": header}
+    return _head({**fields, "plain_bytes": plain_bytes} if plain_bytes else fields)
 
 
 def _head(fields: dict[str, object]) -> bytes:

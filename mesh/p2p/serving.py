@@ -1,13 +1,13 @@
 """The answering side of a stream: admits the peer's calls, runs their handlers, sends what they answer."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from mesh.clock import Clock
 from mesh.errors import PeerMisbehaved
-from mesh.p2p import messages
+from mesh.p2p import messages, packing
 from mesh.p2p.calls import CallFailed, Handler, InboundCall, Reply
 from mesh.p2p.credit import Budget, ReceiveWindow
 from mesh.p2p.frames import Frame, Kind, encode
@@ -39,6 +39,7 @@ class ServedCall(InboundCall):
         "missing",
         "over",
         "parts",
+        "plain_bytes",
         "reserved",
         "spoke",
         "task",
@@ -51,7 +52,9 @@ class ServedCall(InboundCall):
         self.id = call
         self.lane = Lane(call, credit)
         self.window = ReceiveWindow(limits.window_bytes)
-        self.missing = self.reserved = head.body_bytes
+        self.missing = head.body_bytes
+        self.plain_bytes = head.plain_bytes  # of the body once it is unpacked, if it is packed
+        self.reserved = head.body_bytes + head.plain_bytes
         self.parts: list[bytes] = []
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -100,6 +103,8 @@ class Serving:
 
     ``requests`` of the limits bounds how many run or wait at a time, ``budget`` the bytes of their bodies; what is
     over is answered with ``overloaded``.
+    Bodies of more than ``pack_over`` bytes are compressed; 0: that was not agreed on.
+    ``on_fault`` is told of a breach of the protocol that shows only after its frame was taken.
     """
 
     def __init__(
@@ -112,6 +117,8 @@ class Serving:
         theirs: Limits,
         budget: Budget,
         clock: Clock,
+        on_fault: Callable[[PeerMisbehaved], None],
+        pack_over: int = 0,
     ) -> None:
         self._peer = peer
         self._handlers = handlers
@@ -120,6 +127,8 @@ class Serving:
         self._theirs = theirs
         self._budget = budget
         self._clock = clock
+        self._on_fault = on_fault
+        self._pack_over = pack_over
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, ServedCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,6 +177,8 @@ class Serving:
         head, inline = messages.parse_head(RequestHead, frame.body)
         if len(inline) > head.body_bytes:
             raise PeerMisbehaved("body_overrun", f"call {frame.call}: {len(inline)} of {head.body_bytes} bytes")
+        if head.plain_bytes and not self._pack_over:
+            raise PeerMisbehaved("compression", f"call {frame.call}: a compressed body, which was not agreed on")
         refusal = self._refusal(head)
         if refusal is not None:
             self._wire.put(messages.error(frame.call, refusal.kind, refusal.message, retryable=refusal.retryable))
@@ -180,13 +191,13 @@ class Serving:
     def _refusal(self, head: RequestHead) -> CallFailed | None:
         if head.method not in self._handlers:
             return CallFailed("unknown_method", f"{head.method!r} is not served here")
-        if head.body_bytes > self._ours.max_body_bytes:
-            limit = self._ours.max_body_bytes
-            return CallFailed("invalid", f"a body of {head.body_bytes} bytes; the limit is {limit}")
+        limit, size = self._ours.max_body_bytes, max(head.body_bytes, head.plain_bytes)
+        if size > limit:
+            return CallFailed("invalid", f"a body of {size} bytes; the limit is {limit}")
         if self.in_flight >= self._ours.requests:
             return CallFailed("overloaded", f"{self.in_flight} requests of this peer are in flight; that is the limit")
-        if not self._budget.reserve(head.body_bytes):
-            return CallFailed("overloaded", f"no room for a body of {head.body_bytes} bytes now")
+        if not self._budget.reserve(head.body_bytes + head.plain_bytes):
+            return CallFailed("overloaded", f"no room for a body of {size} bytes now")
         return None
 
     def _on_body(self, frame: Frame) -> None:
@@ -248,6 +259,8 @@ class Serving:
 
     async def _run(self, call: ServedCall) -> None:
         try:
+            if call.plain_bytes:
+                await self._unpack(call)
             reply = await self._handlers[call.method](call)
             await self._answer(call, reply)
         except asyncio.CancelledError:
@@ -255,13 +268,32 @@ class Serving:
             raise
         except CallFailed as failure:
             self._fail(call, failure.kind, failure.message, retryable=failure.retryable)
+        except PeerMisbehaved as fault:
+            self._fail(call, "protocol", f"{fault.rule}: {fault.what}")
+            self._on_fault(fault)
         except Exception as failure:  # a fault of ours: the peer is told that, the log why
             log.exception("a handler failed", method=call.method, peer=call.peer)
             self._fail(call, "failed", f"{type(failure).__name__} in the handler of {call.method}")
         else:
             self._end(call)
 
+    async def _unpack(self, call: ServedCall) -> None:
+        data = call.body
+        call.body = await packing.unpacked(data, call.plain_bytes)
+        self._wire.bytes_saved += len(call.body) - len(data)
+
+    async def _pack(self, reply: Reply) -> tuple[bytes, int]:
+        """What travels for the reply's body, and the body's size if that is something else."""
+        if not self._pack_over or len(reply.body) <= self._pack_over:
+            return reply.body, 0
+        data = await packing.packed(reply.body)
+        if data is None:
+            return reply.body, 0
+        self._wire.bytes_saved += len(reply.body) - len(data)
+        return data, len(reply.body)
+
     async def _answer(self, call: ServedCall, reply: Reply) -> None:
+        body, plain_bytes = await self._pack(reply)
         if call.over:
             return
         call.spoke = True
@@ -270,15 +302,15 @@ class Serving:
             raise CallFailed(
                 "invalid", f"an answer of {len(reply.body)} bytes; the caller takes {limit}", retryable=False
             )
-        head = messages.result_head(reply.header, len(reply.body))
-        inline = messages.fits(head, reply.body)
-        frame = messages.with_head(Kind.RESULT, call.id, head, reply.body if inline else b"")
+        head = messages.result_head(reply.header, len(body), plain_bytes)
+        inline = messages.fits(head, body)
+        frame = messages.with_head(Kind.RESULT, call.id, head, body if inline else b"")
         if inline and call.lane.empty:
             self._wire.put(frame)
             return
         self._wire.add(call.lane, None, frame)
         if not inline:
-            self._wire.add(call.lane, Kind.BODY, memoryview(reply.body))
+            self._wire.add(call.lane, Kind.BODY, memoryview(body))
         await call.sent()
 
     def _fail(self, call: ServedCall, kind: str, message: str, *, retryable: bool = False) -> None:

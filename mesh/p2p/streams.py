@@ -8,7 +8,7 @@ import structlog
 from mesh.clock import Clock
 from mesh.config import OverlayConfig
 from mesh.errors import PeerMisbehaved
-from mesh.p2p import messages
+from mesh.p2p import messages, packing
 from mesh.p2p.backoff import Backoff
 from mesh.p2p.calling import Calling
 from mesh.p2p.calls import Handler
@@ -40,7 +40,10 @@ def our_hello(config: OverlayConfig, *, mesh: str, name: str) -> Hello:
         window_bytes=DEFAULT_WINDOW_BYTES,
     )
     heartbeat_ms = min(600_000, max(10, round(config.heartbeat_s * 1000)))
-    return Hello(versions=[VERSION], mesh=mesh, name=name[:64], heartbeat_ms=heartbeat_ms, limits=limits)
+    features = [packing.FEATURE] if config.compress_over_bytes else []
+    return Hello(
+        versions=[VERSION], mesh=mesh, name=name[:64], heartbeat_ms=heartbeat_ms, features=features, limits=limits
+    )
 
 
 class Streams:
@@ -143,6 +146,8 @@ class Streams:
                 theirs=hello.limits,
                 budget=budget,
                 on_pong=lambda sequence, asked, answered: self._on_pong(link, sequence, asked, answered),
+                on_fault=lambda fault: self._end_by_fault(link, wire, fault),
+                pack_over=self._pack_over(hello),
             )
 
         session = link.asking = Session(
@@ -168,6 +173,15 @@ class Streams:
                 link.asking = None
                 self._on_unusable(link)
 
+    def _pack_over(self, theirs: Hello) -> int:
+        """Bodies of more bytes than this are compressed for the peer; 0: none."""
+        return self._config.compress_over_bytes if packing.FEATURE in theirs.features else 0
+
+    def _end_by_fault(self, link: Link, wire: Wire, fault: PeerMisbehaved) -> None:
+        """A fault that showed only after its frame was taken: the same words and the same end as at once."""
+        wire.put(messages.error(0, "protocol", f"{fault.rule}: {fault.what}"))
+        self._on_fault(link, fault)
+
     async def _answer(self, link: Link, stream: Stream) -> None:
         def begin(hello: Hello, wire: Wire) -> Serving:
             self._on_greeted(link, hello)
@@ -179,6 +193,8 @@ class Streams:
                 theirs=hello.limits,
                 budget=Budget(self._per_peer, self._requests),
                 clock=self._clock,
+                on_fault=lambda fault: self._end_by_fault(link, wire, fault),
+                pack_over=self._pack_over(hello),
             )
 
         session = link.answering = Session(

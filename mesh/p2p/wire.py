@@ -30,6 +30,7 @@ class Wire:
         self.heard_at = clock.monotonic()
         self.bytes_in = 0
         self.bytes_out = 0
+        self.bytes_saved = 0  # by compression, both ways
 
     @property
     def max_body(self) -> int:

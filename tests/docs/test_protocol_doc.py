@@ -12,7 +12,7 @@ from mesh.config import OverlayConfig
 from mesh.experts import wire, wire_offers
 from mesh.experts.answers import digest, sign_answer, signed_bytes, verify_answer
 from mesh.identity import Identity
-from mesh.p2p import calls, messages, session, topics
+from mesh.p2p import calls, messages, packing, session, topics
 from mesh.p2p.calls import InboundCall, Reply
 from mesh.p2p.frames import Decoder, Frame, Kind, encode
 from mesh.p2p.memory_link import memory_stream
@@ -74,6 +74,14 @@ def test_our_encoder_makes_the_same_bytes():
     assert messages.error(2, **json_of("error")) == hex_of("ERROR")
 
 
+def test_the_compressed_body_is_what_its_head_says():
+    head = RequestHead.model_validate(json_of("packed"))
+    frame = hex_of("packed")
+    assert head.body_bytes == len(frame)
+    assert packing.unpack(frame, head.plain_bytes) == b"12 + 34 = ?\n" * 500
+    assert our_hello(OverlayConfig(), mesh="mesh", name="eins").features == [packing.FEATURE]
+
+
 def test_headers_and_offers_are_those_of_the_experts():
     wire.AskHeader.model_validate(json_of("request")["header"])
     answer = wire.AnswerHeader.model_validate(json_of("result")["header"])
@@ -120,6 +128,7 @@ def test_the_numbers_in_the_text_are_those_of_the_code():
         f"{ACCEPT_S * 1000:g} ms",
         f"{config.max_request_bytes} here",
         f"{config.requests_per_peer} here",
+        f"more than {config.compress_over_bytes} bytes",
         f"{config.max_buffered_bytes >> 22} MiB of one peer, {config.max_buffered_bytes >> 20} MiB of all",
         f"at most {topics.MAX_GOSSIP_BYTES} bytes",
         f"every {config.offer_interval_s:g} s",
@@ -135,7 +144,7 @@ def test_every_error_kind_and_rule_of_the_code_is_explained():
     for kind in calls._RETRYABLE:
         assert f"`{kind}`" in TEXT, kind
     sources = Path(messages.__file__).parent
-    for name in ("frames", "messages", "credit", "outbox", "calling", "serving", "session"):
+    for name in ("frames", "messages", "credit", "outbox", "calling", "serving", "session", "packing"):
         for rule in re.findall(r"PeerMisbehaved\(\s*\"(\w+)\"", (sources / f"{name}.py").read_text()):
             assert f"`{rule}`" in TEXT, rule
 

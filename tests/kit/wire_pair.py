@@ -1,10 +1,11 @@
 """Two ends of the peer protocol joined in memory, and a raw end that can say anything."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from mesh.clock import Clock
+from mesh.errors import PeerMisbehaved
 from mesh.p2p import messages
 from mesh.p2p.calling import Calling
 from mesh.p2p.calls import Handler
@@ -18,6 +19,11 @@ from mesh.p2p.session import Session
 from tests.kit.loop_clock import LoopClock
 
 ASKER, SERVER = "asker", "server"
+OnFault = Callable[[PeerMisbehaved], None]
+
+
+def _blame(fault: PeerMisbehaved) -> None:
+    raise AssertionError(f"nobody expected a late fault: {fault!r}")
 
 
 def hello(mesh: str = "lab", **limits: int) -> Hello:
@@ -26,7 +32,13 @@ def hello(mesh: str = "lab", **limits: int) -> Hello:
 
 
 def asking(
-    end: MemoryEnd, mine: Hello, *, budget: Budget | None = None, clock: Clock | None = None
+    end: MemoryEnd,
+    mine: Hello,
+    *,
+    budget: Budget | None = None,
+    clock: Clock | None = None,
+    on_fault: OnFault | None = None,
+    pack_over: int = 0,
 ) -> Session[Calling]:
     return Session(
         Stream(SERVER, PROTOCOL, end.reader, end.writer),
@@ -38,6 +50,8 @@ def asking(
             theirs=theirs.limits,
             budget=budget or Budget(1 << 30),
             on_pong=lambda *_: None,
+            on_fault=on_fault or _blame,
+            pack_over=pack_over,
         ),
         clock or LoopClock(),
         opener=True,
@@ -51,6 +65,8 @@ def answering(
     *,
     budget: Budget | None = None,
     clock: Clock | None = None,
+    on_fault: OnFault | None = None,
+    pack_over: int = 0,
 ) -> Session[Serving]:
     clock = clock or LoopClock()
     return Session(
@@ -64,6 +80,8 @@ def answering(
             theirs=theirs.limits,
             budget=budget or Budget(1 << 30),
             clock=clock,
+            on_fault=on_fault or _blame,
+            pack_over=pack_over,
         ),
         clock,
         opener=False,
@@ -78,11 +96,13 @@ async def pair(
     server: Hello | None = None,
     budget: Budget | None = None,
     latency_s: float = 0.0,
+    on_fault: OnFault | None = None,
+    pack_over: int = 0,
 ) -> AsyncIterator[tuple[Calling, Serving, MemoryEnd]]:
     """Both sides in earnest; the link between them can be held or lost."""
     near, far = memory_stream(latency_s)
-    left = asking(near, asker or hello())
-    right = answering(far, server or hello(), handlers, budget=budget)
+    left = asking(near, asker or hello(), on_fault=on_fault, pack_over=pack_over)
+    right = answering(far, server or hello(), handlers, budget=budget, on_fault=on_fault, pack_over=pack_over)
     tasks = [asyncio.create_task(left.run()), asyncio.create_task(right.run())]
     try:
         async with asyncio.timeout(5):
