@@ -68,6 +68,13 @@ class OverlayConfig(Section):
     listen: list[str] = Field(
         default=["/ip4/0.0.0.0/tcp/4701"], min_length=1, description="Multiaddrs; tcp/0 picks a port"
     )
+    security: list[Literal["noise", "tls"]] = Field(
+        default=["noise"], min_length=1, max_length=2, description="What secures connections, the preferred first"
+    )
+    psk_file: str = Field(default="", description="Key of a private network (swarm.key); empty: whoever comes")
+    wss_certificate: str = Field(default="", description="PEM chain for listening on /tls/ws")
+    wss_key: str = Field(default="", description="PEM key of `wss_certificate`; empty: in the same file")
+    wss_trust: str = Field(default="", description="PEM certificates to trust when dialling wss; empty: the system's")
     peers: list[str] = Field(default=[], description="Static peers: multiaddrs that end in /p2p/<PeerId>")
     mdns: bool = Field(default=True, description="Find peers on the local network")
     mdns_interfaces: list[str] = Field(default=[], description="Interface addresses; empty: all")

@@ -182,6 +182,7 @@ class Node:
             config.overlay,
             run_dir=self._home.root / "run",
             log_path=self._home.logs / "overlay.log",
+            home=self._home.root,
             agent=f"synaptic-mesh/{__version__}",
             clock=self._clock,
         )

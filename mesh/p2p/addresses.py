@@ -1,6 +1,7 @@
 """Addresses of peers as people write them: libp2p multiaddrs that end in ``/p2p/<PeerId>``. Pure."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import base58
 
@@ -11,6 +12,80 @@ MAX_ADDRESS_CHARS = 256
 _P2P = "/p2p/"
 # A PeerId is a multihash of a public key: the key itself (identity; 36 bytes for Ed25519) or its SHA-256.
 _MULTIHASHES = ((b"\x00\x24", 38), (b"\x12\x20", 34))
+
+_HOSTS = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
+# Spoken by py-libp2p in ways that this node cannot keep safe; docs/overlay.md has the reasons.
+_NOT_SPOKEN = {"quic": "QUIC", "quic-v1": "QUIC", "webtransport": "WebTransport", "webrtc-direct": "WebRTC"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An address taken apart: ``transport`` is tcp, ws or wss, ``server_name`` what TLS asks for where that is said."""
+
+    kind: str
+    host: str
+    port: int
+    transport: str
+    server_name: str = ""
+
+
+def target_of(multiaddr: str) -> Target | None:
+    """What a multiaddr of TCP or WebSocket says; a ``/p2p/<PeerId>`` at its end is left out. None for any other."""
+    first, *parts = multiaddr.partition(_P2P)[0].split("/")
+    if first or len(parts) < 4 or parts[0] not in _HOSTS or parts[2] != "tcp" or not parts[1]:
+        return None
+    kind, host, _, port, *over = parts
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+        return None
+    match over:
+        case []:
+            return Target(kind, host, int(port), "tcp")
+        case ["ws"]:
+            return Target(kind, host, int(port), "ws")
+        case ["wss"] | ["tls", "ws"]:
+            return Target(kind, host, int(port), "wss")
+        case ["tls", "sni", name, "ws"] if name:
+            return Target(kind, host, int(port), "wss", name)
+    return None
+
+
+def check_listen(multiaddrs: Iterable[str], *, private: bool, certificate: bool) -> None:
+    """Whether a node may listen there, as far as the text tells.
+
+    ``private``: it has a network key; ``certificate``: one for secure WebSocket. Raises ConfigError.
+    """
+    ports: dict[tuple[str, int], str] = {}
+    for multiaddr in multiaddrs:
+        _refuse_what_is_not_spoken(multiaddr, private=private)
+        target = target_of(multiaddr)
+        if target is None:
+            continue
+        if target.transport == "wss" and not certificate:
+            raise ConfigError(
+                f"[overlay] listen has {multiaddr!r}, and secure WebSocket needs a certificate",
+                remedy="Name its PEM files in [overlay] wss_certificate and wss_key, or listen on /ws.",
+            )
+        other = ports.setdefault((target.host, target.port), multiaddr)
+        if target.port and other != multiaddr:
+            raise ConfigError(
+                f"[overlay] listen has {other!r} and {multiaddr!r} on one port",
+                remedy="Each transport needs a port of its own: /ip4/0.0.0.0/tcp/4701 and /ip4/0.0.0.0/tcp/4702/ws.",
+            )
+
+
+def _refuse_what_is_not_spoken(multiaddr: str, *, private: bool) -> None:
+    names = [_NOT_SPOKEN[part] for part in multiaddr.split("/") if part in _NOT_SPOKEN]
+    if not names:
+        return
+    why = (
+        "a network key protects TCP and WebSocket alone"
+        if private
+        else "py-libp2p's would let strangers past every limit on connections, handshakes and memory"
+    )
+    raise ConfigError(
+        f"[overlay] listen has {multiaddr!r}, and this node does not speak {names[-1]}: {why}",
+        remedy="Listen on TCP (/ip4/0.0.0.0/tcp/4701), WebSocket (…/tcp/4702/ws) or both.",
+    )
 
 
 def is_peer_id(text: str) -> bool:

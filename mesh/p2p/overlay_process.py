@@ -16,9 +16,11 @@ from mesh.clock import Clock, SystemClock
 from mesh.config import OverlayConfig
 from mesh.errors import ListenError, MeshError
 from mesh.identity import Identity
+from mesh.p2p import network_key
+from mesh.p2p.addresses import check_listen
 from mesh.p2p.host import wire
 from mesh.p2p.host.limits import Limits
-from mesh.p2p.host.settings import HostSettings, hand_over
+from mesh.p2p.host.settings import HostSettings, WebSocketTls, hand_over
 from mesh.p2p.host_link import HostLink, LocalConnection
 from mesh.p2p.interfaces import dialable, interface_ips
 from mesh.p2p.overlay import (
@@ -54,10 +56,13 @@ class ProcessOverlay:
         log_path: Path,
         *,
         agent: str,
+        home: Path | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._identity = identity
         self._config = config
+        self._home = home or Path()
+        self._network_key = b""
         self._clock = clock or SystemClock()
         self._agent = agent
         self._protocols: tuple[str, ...] = ()
@@ -95,7 +100,8 @@ class ProcessOverlay:
         return tuple(f"{address}/p2p/{self._identity.peer_id}" for address in dialable(self._bound, interface_ips()))
 
     async def start(self, handler: OverlayHandler, *, protocols: Sequence[str], topics: Sequence[str]) -> None:
-        """See `Overlay.start`."""
+        """See `Overlay.start`. Raises ConfigError for settings that cannot be meant."""
+        self._check_settings()
         self._handler = handler
         self._protocols, self._topics = tuple(protocols), tuple(topics)
         await self._link.open()
@@ -110,6 +116,15 @@ class ProcessOverlay:
         for task in (self._watchdog, self._process.keeper):
             if task is not None:
                 task.add_done_callback(_log_failure)
+
+    def _check_settings(self) -> None:
+        config = self._config
+        check_listen(config.listen, private=bool(config.psk_file), certificate=bool(config.wss_certificate))
+        self._network_key = network_key.read_file(Path(self._path(config.psk_file))) if config.psk_file else b""
+
+    def _path(self, named: str) -> str:
+        """A file of the settings; relative ones are in the node's home."""
+        return str(self._home / Path(named).expanduser()) if named else ""
 
     async def stop(self) -> None:
         """See `Overlay.stop`."""
@@ -258,6 +273,13 @@ class ProcessOverlay:
             protocols=self._protocols,
             topics=self._topics,
             limits=limits,
+            security=tuple(config.security),
+            network_key=self._network_key,
+            wss=WebSocketTls(
+                certificate=self._path(config.wss_certificate),
+                key=self._path(config.wss_key),
+                trust=self._path(config.wss_trust),
+            ),
         )
         hand_over(settings, self._settings_pipe)
         self._listening = asyncio.get_running_loop().create_future()

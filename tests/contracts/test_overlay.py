@@ -2,12 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from mesh.errors import ListenError
+from mesh.p2p import network_key
+from mesh.p2p.addresses import target_of
 from mesh.p2p.overlay import (
     Connected,
     DialFailed,
@@ -18,6 +21,7 @@ from mesh.p2p.overlay import (
     Stream,
     StreamRefused,
 )
+from tests.kit.certificates import make_certificate
 from tests.kit.overlays import PROTOCOL, TOPIC, MemoryWorld, ProcessWorld, Recorder, World, reset
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -295,16 +299,41 @@ class TestMemoryOverlay(OverlayContract):
             await twin.start(Recorder(), protocols=[], topics=[])
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def processes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    world = ProcessWorld(tmp_path_factory.mktemp("overlay"))
-    await world.start()
-    yield world
-    await world.stop()
+def over_tcp(_: Path) -> dict[str, object]:
+    return {}
 
 
-@pytest.mark.e2e
-class TestProcessOverlay(OverlayContract):
+def over_ws_with_a_network_key(directory: Path) -> dict[str, object]:
+    network_key.write_file(directory / "swarm.key", network_key.generate())
+    return {"listen": ["/ip4/127.0.0.1/tcp/0/ws"], "psk_file": str(directory / "swarm.key")}
+
+
+def over_wss_with_tls(directory: Path) -> dict[str, object]:
+    certificate = str(make_certificate(directory))
+    return {
+        "listen": ["/ip4/127.0.0.1/tcp/0/tls/ws"],
+        "security": ["tls"],
+        "wss_certificate": certificate,
+        "wss_trust": certificate,
+    }
+
+
+class ProcessContract(OverlayContract):
+    """Three processes; every test of a class has the same three."""
+
+    settings: Callable[[Path], dict[str, object]]
+    transport: str
+    security: str
+
+    @pytest_asyncio.fixture(scope="class", loop_scope="module")
+    @classmethod
+    async def processes(cls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+        directory = tmp_path_factory.mktemp("overlay")
+        world = ProcessWorld(directory, common=cls.settings(directory))
+        await world.start()
+        yield world
+        await world.stop()
+
     @pytest_asyncio.fixture(loop_scope="module")
     async def world(self, processes: World) -> World:
         await reset(processes)
@@ -312,7 +341,34 @@ class TestProcessOverlay(OverlayContract):
 
     @pytest_asyncio.fixture(loop_scope="module")
     async def lone_world(self, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-        world = ProcessWorld(tmp_path_factory.mktemp("lone"), count=2)
+        directory = tmp_path_factory.mktemp("lone")
+        world = ProcessWorld(directory, count=2, common=type(self).settings(directory))
         await world.start()
         yield world
         await world.stop()
+
+    async def test_what_carries_and_secures_a_connection_is_told_truly(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        for node in (a, b):
+            (fact,) = node.heard.of(Connected)
+            assert (fact.transport, fact.security) == (self.transport, self.security)
+            assert target_of(fact.address).transport == self.transport
+
+
+@pytest.mark.e2e
+class TestProcessOverlay(ProcessContract):
+    settings = staticmethod(over_tcp)
+    transport, security = "tcp", "/noise"
+
+
+@pytest.mark.e2e
+class TestProcessOverlayOverWebSocketWithANetworkKey(ProcessContract):
+    settings = staticmethod(over_ws_with_a_network_key)
+    transport, security = "ws", "/noise"
+
+
+@pytest.mark.e2e
+class TestProcessOverlayOverSecureWebSocketWithTls(ProcessContract):
+    settings = staticmethod(over_wss_with_tls)
+    transport, security = "wss", "/tls/1.0.0"

@@ -3,9 +3,10 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from mesh.config import OverlayConfig
@@ -125,11 +126,19 @@ class MemoryWorld:
 
 
 class ProcessWorld:
-    def __init__(self, directory: Path, count: int = 3, settings: Sequence[dict[str, object]] = ()) -> None:
+    """``settings`` of each node, over ``common`` ones, over the defaults of a test."""
+
+    def __init__(
+        self,
+        directory: Path,
+        count: int = 3,
+        settings: Sequence[dict[str, object]] = (),
+        common: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
         self.nodes = []
         for number in range(count):
             identity = Identity.generate()
-            options = {"listen": ["/ip4/127.0.0.1/tcp/0"], "inbound_per_address_per_s": 1000.0}
+            options = {"listen": ["/ip4/127.0.0.1/tcp/0"], "inbound_per_address_per_s": 1000.0, **common}
             options |= settings[number] if number < len(settings) else {}
             overlay = ProcessOverlay(
                 identity,

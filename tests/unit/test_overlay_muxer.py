@@ -6,7 +6,7 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
 
 from mesh.p2p.host.muxer import SteadyYamux
-from mesh.p2p.host.tcp import Wire
+from mesh.p2p.host.wires import tcp_wire
 
 
 class SlowSecuredConnection:
@@ -26,7 +26,7 @@ class SlowSecuredConnection:
 
 async def muxer_over(secured: SlowSecuredConnection) -> SteadyYamux:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    wire = Wire(await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1]), inbound=False)
+    wire = tcp_wire(await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1]), inbound=False)
     await listener.aclose()
     return SteadyYamux(secured, ID.from_pubkey(create_new_key_pair(bytes(32)).public_key), wire)
 

@@ -6,7 +6,7 @@ import trio
 
 from mesh.p2p.host.admission import Refusal, site_of
 from mesh.p2p.host.damping import Damper
-from mesh.p2p.host.tcp import Wire
+from mesh.p2p.host.wires import Wire
 from mesh.p2p.overlay import Misbehaved, OverlayFact, Refused
 
 _MAX_DETAIL_CHARACTERS = 200
@@ -36,7 +36,9 @@ class Complaints:
         """A handshake that came to nothing: too slow, or wrong."""
         took = trio.current_time() - wire.opened_at
         failure = wire.failure
-        if failure is not None and isinstance(failure.__context__, trio.TooSlowError):
+        if wire.network_key_differs:
+            self.refused(wire.address, Refusal("network_key", "the key of our network", wire.network_key_differs))
+        elif isinstance(failure, trio.TooSlowError) or (failure and isinstance(failure.__context__, trio.TooSlowError)):
             self.refused(wire.address, Refusal("handshake_deadline", f"{self._handshake_s:g} s", f"{took:.1f} s"))
         else:
             self.misbehaved(wire.address, "handshake", root_cause(failure) or wire.end_reason)

@@ -2,7 +2,8 @@
 
 Two nodes that dial each other at once get two connections, one each way: both live, and the peer is reported as
 connected once and as disconnected when the last is gone. A second connection of the *same* direction means that the
-other side has lost the first: it replaces it.
+other side has lost the first: it replaces it. A direct connection is preferred to one through a relay, which is closed
+once nothing runs on it any more.
 """
 
 import itertools
@@ -16,7 +17,7 @@ from libp2p.network.connection.swarm_connection import SwarmConn
 from multiaddr import Multiaddr
 
 from mesh.p2p.host.muxer import SteadyYamux
-from mesh.p2p.host.tcp import Wire
+from mesh.p2p.host.wires import Wire
 from mesh.p2p.overlay import Connected, Disconnected, OverlayFact
 
 
@@ -169,7 +170,7 @@ def _connected(connection: Connection) -> Connected:
         peer=connection.peer,
         connection=connection.name,
         address=f"{wire.address}/p2p/{connection.peer}",
-        transport="tcp",
+        transport=wire.transport,
         direction=connection.direction,
         security=str(connection.swarm.get_negotiated_security_protocol() or ""),
         muxer=str(connection.swarm.get_negotiated_muxer_protocol() or ""),

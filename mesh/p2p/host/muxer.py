@@ -13,7 +13,7 @@ from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID, Yamux
 
-from mesh.p2p.host.tcp import Wire
+from mesh.p2p.host.wires import Wire
 
 MAX_STREAM_WINDOW_BYTES = 1 << 20
 MAX_BUFFERED_BYTES = 32 << 20

@@ -23,10 +23,12 @@ from mesh.p2p.host.connections import Connection, Connections
 from mesh.p2p.host.control import Control, connect_local
 from mesh.p2p.host.damping import Damper
 from mesh.p2p.host.dialling import Dialler
+from mesh.p2p.host.layers import Layers
+from mesh.p2p.host.listening import Bound, bind
 from mesh.p2p.host.pump import STREAM_ENDED, Pump
 from mesh.p2p.host.settings import HostSettings
 from mesh.p2p.host.swarm import make_host, multiaddrs
-from mesh.p2p.host.tcp import Bound, Doorkeeper, DoorTcp, bind
+from mesh.p2p.host.tcp import Doorkeeper, DoorTcp
 from mesh.p2p.overlay import OverlayFact, StreamRefused
 
 _NEGOTIATION_S = 10
@@ -44,18 +46,27 @@ async def serve(settings: HostSettings) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(control.write)
         try:
+            layers = Layers(settings.network_key, settings.wss)
+            layers.check()
             bound = await bind(settings.listen)
         except ListenError as error:
             control.send(wire.StartFailed(error.what, error.remedy))
             await control.finish()
             return
-        await Service(settings, control, bound, nursery).run()
+        await Service(settings, control, layers, bound, nursery).run()
 
 
 class Service:
     """Everything that one overlay process does."""
 
-    def __init__(self, settings: HostSettings, control: Control, bound: Sequence[Bound], nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        settings: HostSettings,
+        control: Control,
+        layers: Layers,
+        bound: Sequence[Bound],
+        nursery: trio.Nursery,
+    ) -> None:
         self._settings = settings
         self._control = control
         self._bound = bound
@@ -64,18 +75,24 @@ class Service:
         self._complaints = Complaints(self._report, handshake_s=limits.handshake_s)
         self._door = Doorkeeper(
             Admission(limits),
+            layers,
+            handshake_s=limits.handshake_s,
             outbound=lambda: self._connections.outbound,
             on_refused=self._complaints.refused,
             on_unsettled=self._complaints.unsettled,
         )
-        self._host, self._swarm = make_host(settings.seed, DoorTcp(self._door, bound, nursery), limits)
+        self._host, self._swarm = make_host(
+            settings.seed, DoorTcp(self._door, layers, bound, nursery), limits, settings.security
+        )
         self._connections = Connections(
             str(self._host.get_id()), nursery, report=self._report, on_settled=self._door.settle
         )
         self._connections.on_connected = self._greet
         self._connections.on_left = self._forget
         self._connections.on_own_identity = self._refuse_own_identity
-        self._dialler = Dialler(self._swarm, self._connections, max_connections=limits.max_connections)
+        self._dialler = Dialler(
+            self._swarm, self._connections, max_connections=limits.max_connections, private=layers.private
+        )
         self._identifier = identify.Identifier(self._host, settings.agent, self._report)
         self._router = gossip.make_router()
         self._pubsub = gossip.SafePubsub(

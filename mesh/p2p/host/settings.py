@@ -9,8 +9,19 @@ from mesh.p2p.host.limits import Limits
 MAX_BYTES = 60_000  # a pipe holds 64 KiB without anybody reading it
 
 
+class WebSocketTls(msgspec.Struct, frozen=True, kw_only=True):
+    """PEM files of secure WebSocket: ours, and whom to trust when dialling (empty: whom the system trusts)."""
+
+    certificate: str = ""
+    key: str = ""
+    trust: str = ""
+
+
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Identity, addresses and limits. ``token`` proves to the node that a local connection is ours."""
+    """Identity, addresses and limits. ``token`` proves to the node that a local connection is ours.
+
+    ``security``: noise and tls, the preferred first. ``network_key``: of the private network; empty for none.
+    """
 
     seed: bytes
     token: str
@@ -20,6 +31,9 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     protocols: tuple[str, ...]
     topics: tuple[str, ...]
     limits: Limits
+    security: tuple[str, ...] = ("noise",)
+    network_key: bytes = b""
+    wss: WebSocketTls = WebSocketTls()
 
 
 def hand_over(settings: HostSettings, descriptor: int) -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import trio
-from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection
+from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection, ISecureTransport
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.exceptions import SwarmException
@@ -19,7 +21,10 @@ from multiaddr import Multiaddr
 
 from mesh.p2p.host.limits import Limits
 from mesh.p2p.host.muxer import SteadyMuxer, SteadyYamux, current_wire
-from mesh.p2p.host.tcp import DoorTcp, Wire
+from mesh.p2p.host.tcp import DoorTcp
+from mesh.p2p.host.tls import PROTOCOL_ID as TLS
+from mesh.p2p.host.tls import TlsTransport
+from mesh.p2p.host.wires import Wire
 
 # Inbound slots are given back by DoorTcp, and true limits are `Admission`'s: py-libp2p's own must never be the first.
 _NO_LIMIT = 10**6
@@ -31,11 +36,11 @@ class DoorSwarm(Swarm):
 
     async def upgrade_inbound_raw_conn(self, raw_conn: IRawConnection, maddr: Multiaddr) -> IMuxedConn:
         """See `Swarm.upgrade_inbound_raw_conn`."""
-        wire = _wire_of(raw_conn)
+        wire = wire_of(raw_conn)
         try:
             return await super().upgrade_inbound_raw_conn(raw_conn, maddr)
         except Exception as error:
-            wire.failure = error
+            wire.failure = wire.failure or error
             raise
 
     def get_connections(self, peer_id: ID | None = None) -> list[INetConn]:
@@ -48,7 +53,7 @@ class DoorSwarm(Swarm):
 
     async def secure_and_add(self, raw_conn: IRawConnection, peer: ID) -> None:
         """Upgrade a connection that we dialled: is it ``peer``? Multiplex and register it. Raises SwarmException."""
-        _wire_of(raw_conn)
+        wire_of(raw_conn)
         await self.upgrade_outbound_raw_conn(raw_conn, peer)
 
 
@@ -59,14 +64,16 @@ class QuietHost(BasicHost):
         """Nothing: py-libp2p would identify a peer once and never again, and tell nobody."""
 
 
-def make_host(seed: bytes, transport: DoorTcp, limits: Limits) -> tuple[QuietHost, DoorSwarm]:
-    """A host with the identity of ``seed`` that speaks TCP, Noise and Yamux."""
+def make_host(
+    seed: bytes, transport: DoorTcp, limits: Limits, security: Sequence[str] = ("noise",)
+) -> tuple[QuietHost, DoorSwarm]:
+    """A host with the identity of ``seed`` that speaks what ``transport`` does, Noise or TLS, and Yamux."""
     key_pair = create_new_key_pair(seed)
     peer_id = ID.from_pubkey(key_pair.public_key)
     peerstore = PeerStore()
     peerstore.add_key_pair(peer_id, key_pair)
     upgrader = TransportUpgrader(
-        secure_transports_by_protocol={NOISE: NoiseTransport(key_pair, create_noise_key_pair().private_key)},
+        secure_transports_by_protocol=dict(_secured(name, key_pair) for name in security),
         muxer_transports_by_protocol={},
     )
     upgrader.muxer_multistream = SteadyMuxer()
@@ -91,6 +98,12 @@ def make_host(seed: bytes, transport: DoorTcp, limits: Limits) -> tuple[QuietHos
     return QuietHost(swarm, disable_identify_address_discovery=True), swarm
 
 
+def _secured(name: str, key_pair: KeyPair) -> tuple[TProtocol, ISecureTransport]:
+    if name == "tls":
+        return TLS, TlsTransport(key_pair)
+    return NOISE, NoiseTransport(key_pair, create_noise_key_pair().private_key)
+
+
 async def read_up_to(stream: INetStream, limit: int, timeout_s: float) -> bytes:
     """Everything that the peer sends on a stream until it closes. Raises ValueError over ``limit``, TooSlowError."""
     received = bytearray()
@@ -111,7 +124,8 @@ def _is_closed(conn: INetConn) -> bool:
     return isinstance(muxed, SteadyYamux) and muxed.wire.closed.is_set()
 
 
-def _wire_of(raw_conn: IRawConnection) -> Wire:
+def wire_of(raw_conn: IRawConnection) -> Wire:
+    """The wire of a connection that is being upgraded in this task."""
     wire = raw_conn.stream  # type: ignore[attr-defined]
     assert isinstance(wire, Wire)
     current_wire.set(wire)

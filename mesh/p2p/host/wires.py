@@ -1,0 +1,116 @@
+"""One connection to another machine, before libp2p: bytes, when something was last heard, and why it ended."""
+
+from collections.abc import Callable
+
+import trio
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import ConnectionClosedError
+
+from mesh.p2p.host.channels import READ_AHEAD_BYTES, Channel
+from mesh.p2p.host.private import NetworkKeyDiffers
+
+
+class Wire(ReadWriteCloser):
+    """A connection over any `Channel`: reads ahead, knows when it last heard anything, and why it ended.
+
+    ``hang_up`` ends it at once, without waiting for anybody; readers and writers must wake up from it.
+    """
+
+    def __init__(
+        self, channel: Channel, remote: tuple[str, int], *, inbound: bool, transport: str, hang_up: Callable[[], None]
+    ) -> None:
+        self.channel = channel
+        self.inbound = inbound
+        self.transport = transport
+        self.opened_at = trio.current_time()
+        self.heard_at = self.opened_at
+        self.settled = False
+        self.failure: BaseException | None = None
+        self.network_key_differs = ""
+        self.end_reason = ""
+        self.closed = trio.Event()
+        self.address = _multiaddr(remote)
+        self._remote = remote
+        self._hang_up = hang_up
+        self._ahead = bytearray()
+        self._reading = trio.Lock()
+        self._writing = trio.Lock()
+
+    @property
+    def host(self) -> str:
+        """The IP address of the other end."""
+        return self._remote[0]
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Host and port of the other end, IPv6 too."""
+        return self._remote
+
+    def lay(self, channel: Channel, transport: str, suffix: str) -> None:
+        """From now on bytes go through ``channel``, which lies over the one before: ``/ws`` over TCP."""
+        self.channel = channel
+        self.transport = transport
+        self.address += suffix
+
+    async def read(self, n: int | None = None) -> bytes:
+        """At most ``n`` bytes; b"" at the end. Never asks for more than 64 KiB, whatever a peer claims."""
+        if n == 0:
+            return b""
+        async with self._reading:
+            if not self._ahead:
+                self._ahead += await self._receive()
+        taken = bytes(self._ahead[:n])
+        del self._ahead[: len(taken)]
+        return taken
+
+    async def _receive(self) -> bytes | bytearray:
+        try:
+            data = await self.channel.receive_some(READ_AHEAD_BYTES)
+        except NetworkKeyDiffers as error:
+            self.failure, self.network_key_differs = error, error.value
+            self.ended(str(error))
+            raise ConnectionClosedError(str(error), transport=self.transport) from error
+        except trio.BrokenResourceError as error:
+            self.failure = self.failure or (error if error.args else None)
+            self.ended("connection reset by the peer")
+            raise ConnectionClosedError(f"connection broken: {error}", transport=self.transport) from error
+        except trio.ClosedResourceError:
+            return b""
+        if not data:
+            self.ended("closed by the peer")
+        self.heard_at = trio.current_time()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Send it. Raises ConnectionClosedError when the peer has reset; what is written after our end is lost."""
+        async with self._writing:
+            try:
+                await self.channel.send_all(data)
+            except trio.BrokenResourceError as error:
+                raise ConnectionClosedError(f"connection broken: {error}", transport=self.transport) from error
+            except trio.ClosedResourceError:
+                return
+
+    async def close(self) -> None:
+        """Close it."""
+        self.abort("closed by us")
+
+    def ended(self, reason: str) -> None:
+        """Remember the first reason."""
+        self.end_reason = self.end_reason or reason
+
+    def abort(self, reason: str) -> None:
+        """Close it at once, whatever is being written: a frozen peer must not be able to hold us."""
+        self.ended(reason)
+        self._hang_up()
+        self.closed.set()
+
+
+def tcp_wire(stream: trio.SocketStream, *, inbound: bool) -> Wire:
+    """The wire of a TCP connection. Raises OSError when it is gone already."""
+    host, port = stream.socket.getpeername()[:2]
+    return Wire(stream, (str(host), int(port)), inbound=inbound, transport="tcp", hang_up=stream.socket.close)
+
+
+def _multiaddr(remote: tuple[str, int]) -> str:
+    host, port = remote
+    return f"/{'ip6' if ':' in host else 'ip4'}/{host}/tcp/{port}"
