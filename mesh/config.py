@@ -76,6 +76,15 @@ class OverlayConfig(Section):
     wss_key: str = Field(default="", description="PEM key of `wss_certificate`; empty: in the same file")
     wss_trust: str = Field(default="", description="PEM certificates to trust when dialling wss; empty: the system's")
     peers: list[str] = Field(default=[], description="Static peers: multiaddrs that end in /p2p/<PeerId>")
+    bootstrap: list[str] = Field(
+        default=[], description="Multiaddrs as in `peers`, dialled only while nobody is connected"
+    )
+    exchange: bool = Field(default=True, description="Tell peers of each other, and dial whom they tell of")
+    exchange_until: int = Field(
+        default=64, ge=0, description="Connected peers, from which on nobody told of is dialled"
+    )
+    redial_known: int = Field(default=64, ge=0, description="Peers of before that a restarted node dials; 0: none")
+    dht: bool = Field(default=True, description="Be part of the mesh's Kademlia DHT, and look for experts in it")
     mdns: bool = Field(default=True, description="Find peers on the local network")
     mdns_interfaces: list[str] = Field(default=[], description="Interface addresses; empty: all")
     max_connections: int = Field(default=400, ge=1)

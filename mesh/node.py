@@ -39,8 +39,10 @@ from mesh.history import NodeHistory
 from mesh.home import Home, HomeLock
 from mesh.identity import load_key_file
 from mesh.p2p.addresses import static_peers
+from mesh.p2p.introductions import Introducer
 from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
 from mesh.p2p.overlay_process import ProcessOverlay
+from mesh.p2p.peer_book import PeerBook
 from mesh.p2p.peers import Peers
 from mesh.projections.process import projector_process
 
@@ -109,6 +111,7 @@ class Node:
 
             parse_url(self._config.storage.url)
         static_peers(self._config.overlay.peers, self.identity.peer_id)
+        static_peers(self._config.overlay.bootstrap, self.identity.peer_id, "bootstrap")
         for expert in self._config.experts:
             make_backend(expert)
 
@@ -143,7 +146,8 @@ class Node:
             known=load_head(self._home.journal_head),
             complaint=self.broker.complaint,
         )
-        folds = (self.history.apply, self.routing_state.apply, self.health_state.apply)
+        self.peer_book = PeerBook(peer_id)
+        folds = (self.peer_book.apply, self.history.apply, self.routing_state.apply, self.health_state.apply)
         self.journal = Journal(peer_id, store, self._clock, folds=folds)
         self._stack.push_async_callback(self.journal.close)
         resumed_from = await self.journal.open()
@@ -198,6 +202,7 @@ class Node:
             rng_seed=randbits(64),
         )
         serve_experts(self.peers, self.experts)
+        self.introducer = Introducer(self.peers, config.overlay, own=peer_id, clock=self._clock)
         self.offers = OfferBoard(
             self.peers,
             self.experts,
@@ -205,6 +210,7 @@ class Node:
             self.routing_state,
             interval_s=config.overlay.offer_interval_s,
             clock=self._clock,
+            introductions=self.introducer,
         )
         self.experts.on_change = self.offers.changed
         self.requests = Requests(
@@ -221,6 +227,8 @@ class Node:
         self._stack.push_async_callback(self.experts.stop)
         await self.peers.start()
         self._stack.push_async_callback(self.peers.stop)
+        await self.introducer.start(self.peer_book)
+        self._stack.push_async_callback(self.introducer.stop)
         await self.offers.start()
         self._stack.push_async_callback(self.offers.stop)
         self._stack.push_async_callback(self.requests.close)
@@ -278,7 +286,14 @@ class Node:
         api = ApiServer(self.broker.address("node"), commands)
         await api.start()
         self._stack.push_async_callback(api.stop)
-        for task in (*self.peers.keepers, self.sealer.task, self.experts.keeper, self.offers.keeper, self.health.task):
+        for task in (
+            *self.peers.keepers,
+            self.sealer.task,
+            self.introducer.keeper,
+            self.experts.keeper,
+            self.offers.keeper,
+            self.health.task,
+        ):
             if task is not None:
                 self._vital.append(task)
 

@@ -18,9 +18,9 @@ from mesh.events.vocabulary.network import PeerConnected, PeerDisconnected
 from mesh.events.vocabulary.network import PeerMisbehaved as Misbehaved
 from mesh.experts.known import Offer
 from mesh.experts.offer_news import is_news
-from mesh.experts.ports import Gossip, LocalAsk
+from mesh.experts.ports import Gossip, Introductions, LocalAsk
 from mesh.experts.state import RoutingState
-from mesh.experts.wire_offers import MAX_VALID_S, OFFERS, decode_offers, encode_offers
+from mesh.experts.wire_offers import MAX_VALID_S, OFFERS, decode_answer, decode_offers, encode_offers
 from mesh.p2p.calls import CallFailed, InboundCall, Reply
 from mesh.p2p.tasks import TaskOwner
 
@@ -62,11 +62,13 @@ class OfferBoard:
         *,
         interval_s: float,
         clock: Clock,
+        introductions: Introductions | None = None,
     ) -> None:
         self._journal = journal
         self._state = state
         self._local = local
         self._network = peers
+        self._introductions = introductions
         self._peer_id = journal.origin
         self._interval_s = interval_s
         self._clock = clock
@@ -147,8 +149,12 @@ class OfferBoard:
     def _encoded(self) -> bytes:
         return encode_offers(self._peer_id, self._local.offers(), self._valid_s)
 
-    async def _serve(self, _call: InboundCall) -> Reply:
-        return Reply(_NO_HEADER, self._encoded())
+    async def _serve(self, call: InboundCall) -> Reply:
+        """Who asks is told of other nodes as well; gossip, which goes to everybody all the time, stays small."""
+        if self._introductions is None:
+            return Reply(_NO_HEADER, self._encoded())
+        known = self._introductions.tell(call.peer)
+        return Reply(_NO_HEADER, encode_offers(self._peer_id, self._local.offers(), self._valid_s, known))
 
     # -- those of others -----------------------------------------------------------------------------------------
 
@@ -196,9 +202,11 @@ class OfferBoard:
         try:
             async with self._pulls:
                 reply = await self._network.call(peer_id, OFFERS, _NO_HEADER, b"", timeout=PULL_TIMEOUT_S)
-            offers = decode_offers(peer_id, reply.body)
+            offers, introduced = decode_answer(peer_id, reply.body)
             if self._peers.get(peer_id) is peer:
                 self._take(peer_id, peer, offers)
+                if self._introductions is not None:
+                    self._introductions.hear(peer_id, introduced)
         except CallFailed as failure:
             log.debug("offers were not pulled", peer=peer_id, kind=failure.kind, message=failure.message)
             self._retry(peer)

@@ -61,3 +61,15 @@ class Gossip(Calls, Protocol):
     def register(self, topic: str, callback: Callable[[str, bytes], None]) -> None:
         """Call ``callback(signer, data)`` with what arrives on a topic; it may raise PeerMisbehaved."""
         ...
+
+
+class Introductions(Protocol):
+    """Whom peers tell each other of (`mesh.p2p.introductions.Introducer`)."""
+
+    def tell(self, peer: str) -> Mapping[str, tuple[str, ...]]:
+        """Other nodes, with their addresses, that ``peer`` may be told of."""
+        ...
+
+    def hear(self, by: str, introduced: Mapping[str, tuple[str, ...]]) -> None:
+        """``by`` tells of other nodes. A hint, whatever it holds."""
+        ...

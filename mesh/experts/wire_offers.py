@@ -1,5 +1,6 @@
 """Offers as they go between peers: what ``expert.offers`` answers and what is gossiped, one JSON message. Pure."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -7,11 +8,15 @@ from pydantic import AfterValidator, Field, ValidationError
 from mesh.errors import PeerMisbehaved
 from mesh.events.vocabulary.experts import ExpertOffered
 from mesh.experts.wire import Domain, Expert, FromPeer, Model, explain, fit_model
+from mesh.p2p.addresses import MAX_ADDRESS_CHARS
 
 OFFERS = "expert.offers"
 MAX_OFFERS = 64
 MAX_OFFERS_BYTES = 32 * 1024
 MAX_VALID_S = 86_400.0
+MAX_INTRODUCED = 16
+MAX_ADDRESSES = 8
+_NOBODY: Mapping[str, tuple[str, ...]] = {}
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
@@ -37,17 +42,36 @@ def _distinct(offers: tuple[OfferEntry, ...]) -> tuple[OfferEntry, ...]:
     return offers
 
 
+class IntroducedPeer(FromPeer):
+    """Another node of the mesh that the peer is connected to, and where it may be reached: a hint, no more."""
+
+    peer: str = Field(max_length=128)
+    addresses: Annotated[
+        tuple[Annotated[str, Field(max_length=MAX_ADDRESS_CHARS)], ...], Field(max_length=MAX_ADDRESSES, strict=False)
+    ]
+
+
 class OffersMessage(FromPeer):
-    """What a peer gossips, and answers to ``expert.offers``: all that it serves. ``peer`` is the peer itself."""
+    """What a peer gossips, and answers to ``expert.offers``: all that it serves. ``peer`` is the peer itself.
+
+    ``peers`` come with the answer alone: whom it knows.
+    """
 
     version: int = Field(default=1, ge=1)
     peer: str = Field(max_length=128)
     valid_s: float = Field(gt=0, le=MAX_VALID_S)
     offers: Annotated[tuple[OfferEntry, ...], Field(max_length=MAX_OFFERS, strict=False), AfterValidator(_distinct)]
+    peers: Annotated[tuple[IntroducedPeer, ...], Field(max_length=MAX_INTRODUCED, strict=False)] = ()
 
 
-def encode_offers(peer: str, offers: list[ExpertOffered], valid_s: float) -> bytes:
-    """All that ``peer`` serves, for the others; where that is over a limit, the first ones."""
+def encode_offers(
+    peer: str, offers: list[ExpertOffered], valid_s: float, known: Mapping[str, tuple[str, ...]] = _NOBODY
+) -> bytes:
+    """All that ``peer`` serves, and whom it knows, for the others; where that is over a limit, the first ones."""
+    peers = tuple(
+        IntroducedPeer(peer=other, addresses=addresses[:MAX_ADDRESSES])
+        for other, addresses in list(known.items())[:MAX_INTRODUCED]
+    )
     entries = tuple(
         OfferEntry(
             expert=offer.expert,
@@ -63,14 +87,20 @@ def encode_offers(peer: str, offers: list[ExpertOffered], valid_s: float) -> byt
         for offer in offers[:MAX_OFFERS]
     )
     while True:
-        data = OffersMessage(peer=peer, valid_s=valid_s, offers=entries).model_dump_json().encode()
+        message = OffersMessage(peer=peer, valid_s=valid_s, offers=entries, peers=peers)
+        data = message.model_dump_json(exclude=None if peers else {"peers"}).encode()
         if len(data) <= MAX_OFFERS_BYTES:
             return data
-        entries = entries[:-1]
+        entries, peers = (entries, peers[:-1]) if peers else (entries[:-1], peers)
 
 
 def decode_offers(signer: str, data: bytes) -> list[ExpertOffered]:
     """The offers of the peer that signed ``data``. Raises PeerMisbehaved, also when they are about another peer."""
+    return decode_answer(signer, data)[0]
+
+
+def decode_answer(signer: str, data: bytes) -> tuple[list[ExpertOffered], dict[str, tuple[str, ...]]]:
+    """As `decode_offers`, and whom the peer knows."""
     if len(data) > MAX_OFFERS_BYTES:
         raise PeerMisbehaved("offers_too_large", f"offers of {len(data)} bytes; the limit is {MAX_OFFERS_BYTES}")
     try:
@@ -79,7 +109,8 @@ def decode_offers(signer: str, data: bytes) -> list[ExpertOffered]:
         raise PeerMisbehaved("offers_malformed", explain(error)) from None
     if message.peer != signer:
         raise PeerMisbehaved("offers_of_another", f"offers in the name of {message.peer!r}")
-    return [_offered(signer, entry, message.valid_s) for entry in message.offers]
+    introduced = {one.peer: one.addresses for one in message.peers}
+    return [_offered(signer, entry, message.valid_s) for entry in message.offers], introduced
 
 
 def _offered(peer: str, entry: OfferEntry, valid_s: float) -> ExpertOffered:

@@ -99,8 +99,8 @@ def is_peer_id(text: str) -> bool:
     return any(raw.startswith(prefix) and len(raw) == size for prefix, size in _MULTIHASHES)
 
 
-def static_peers(multiaddrs: Iterable[str], own: str) -> dict[str, tuple[str, ...]]:
-    """The configured peers and their addresses; this node itself is left out.
+def static_peers(multiaddrs: Iterable[str], own: str, setting: str = "peers") -> dict[str, tuple[str, ...]]:
+    """The peers configured as ``overlay.<setting>`` and their addresses; this node itself is left out.
 
     Raises ConfigError that names the entry.
     """
@@ -109,12 +109,12 @@ def static_peers(multiaddrs: Iterable[str], own: str) -> dict[str, tuple[str, ..
         transport, found, peer = multiaddr.rpartition(_P2P)
         if not found or not is_peer_id(peer):
             raise ConfigError(
-                f"overlay.peers has {multiaddr!r}, which does not end in /p2p/<PeerId>",
+                f"overlay.{setting} has {multiaddr!r}, which does not end in /p2p/<PeerId>",
                 remedy="Write it as the other node prints it: /ip4/192.0.2.7/tcp/4701/p2p/12D3Koo…",
             )
         if not _is_multiaddr(transport) or len(multiaddr) > MAX_ADDRESS_CHARS:
             raise ConfigError(
-                f"overlay.peers has {multiaddr!r}, whose part before /p2p/ is no multiaddr",
+                f"overlay.{setting} has {multiaddr!r}, whose part before /p2p/ is no multiaddr",
                 remedy="It is pairs of protocol and value: /ip4/192.0.2.7/tcp/4701 or /dns/host.example/tcp/4701",
             )
         if peer != own:

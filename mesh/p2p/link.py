@@ -17,6 +17,8 @@ class Link:
         self.peer = peer
         self.hello: Hello | None = None  # the last that it said
         self.address = ""
+        self.proved: tuple[str, ...] = ()  # where it was dialled with success
+        self.listening: tuple[str, ...] = ()  # where it says that it listens
         self.connections: dict[str, float] = {}  # when each came up, monotonic
         self.connected_at = now
         self.misbehaved = False

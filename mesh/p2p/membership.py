@@ -27,6 +27,7 @@ class Member:
     due: float
     dialing: bool = False
     connected_at: float | None = None
+    patience: int = GIVE_UP_ATTEMPTS
 
 
 @dataclass
@@ -39,10 +40,20 @@ class Membership:
     rng: random.Random
     members: dict[str, Member] = field(default_factory=dict)
 
-    def learn(self, peer: str, addresses: Sequence[str], now: float, *, static: bool = False) -> bool:
+    def learn(
+        self,
+        peer: str,
+        addresses: Sequence[str],
+        now: float,
+        *,
+        static: bool = False,
+        patience: int = GIVE_UP_ATTEMPTS,
+        within_s: float = 0.0,
+    ) -> bool:
         """The peer can be had at these addresses; returns whether that is news.
 
-        A peer that could not be reached before is tried again at once when an address is new.
+        A peer that could not be reached before is tried again at once when an address is new. A new one is dialled at
+        some time ``within_s``, and forgotten when ``patience`` dials in a row have failed.
         """
         if peer == self.own or not addresses:
             return False
@@ -51,8 +62,8 @@ class Membership:
             if len(self.members) >= MAX_PEERS and not static:
                 return False
             backoff = Backoff(self.redial_min_s, self.redial_max_s, self.rng)
-            due = now + self._deference(peer)
-            self.members[peer] = Member(peer, merged((), addresses), static, backoff, due)
+            due = now + self._deference(peer) + (self.rng.uniform(0.0, within_s) if within_s else 0.0)
+            self.members[peer] = Member(peer, merged((), addresses), static, backoff, due, patience=patience)
             return True
         known = member.addresses
         member.addresses = merged(known, addresses)
@@ -92,7 +103,7 @@ class Membership:
             return 1, 0.0
         member.dialing = False
         pause = member.backoff.fail()
-        if member.backoff.attempt >= GIVE_UP_ATTEMPTS and not member.static:
+        if member.backoff.attempt >= member.patience and not member.static:
             del self.members[peer]
             return member.backoff.attempt, 0.0
         member.due = now + pause
@@ -111,6 +122,7 @@ class Membership:
         if member is not None:
             member.dialing = False
             member.connected_at = now
+            member.patience = GIVE_UP_ATTEMPTS
 
     def disconnected(self, peer: str, now: float, *, penalty: bool = False) -> None:
         """There is none any more. ``penalty``: the peer did not deserve it; it is not dialled again for long."""

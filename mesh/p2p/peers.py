@@ -12,15 +12,16 @@ from mesh.clock import Clock
 from mesh.config import OverlayConfig
 from mesh.errors import PeerMisbehaved
 from mesh.events.journal import Journal
-from mesh.p2p.addresses import static_peers
+from mesh.p2p.addresses import merged, static_peers
 from mesh.p2p.calls import CallFailed, Handler, OnChunk, Reply
 from mesh.p2p.chronicle import Chronicle
 from mesh.p2p.dialer import Dialer
 from mesh.p2p.heartbeat import Heartbeat
+from mesh.p2p.hints import usable
 from mesh.p2p.link import Link
 from mesh.p2p.link_stats import LinkStats
 from mesh.p2p.liveness import Change, ConfirmedDown
-from mesh.p2p.membership import Membership
+from mesh.p2p.membership import GIVE_UP_ATTEMPTS, Membership
 from mesh.p2p.messages import PROTOCOL, VERSION, Hello
 from mesh.p2p.overlay import (
     Connected,
@@ -194,9 +195,34 @@ class Peers:
         link = self._links.get(peer)
         return link.hello.name if link is not None and link.hello is not None else ""
 
-    def learn(self, peer: str, addresses: Sequence[str], source: str) -> None:
-        """The peer was found at these addresses by ``source`` (mdns, store, gossip): keep it connected."""
-        self._learn(peer, addresses, source)
+    def learn(
+        self,
+        peer: str,
+        addresses: Sequence[str],
+        source: str,
+        *,
+        by: str = "",
+        patience: int = GIVE_UP_ATTEMPTS,
+        within_s: float = 0.0,
+    ) -> None:
+        """The peer was found at these addresses by ``source``, or was told of by ``by``: keep it connected.
+
+        See `PeerDiscovered` for the sources, and `Membership.learn` for ``patience`` and ``within_s``.
+        """
+        self._learn(peer, addresses, source, by=by, patience=patience, within_s=within_s)
+
+    def address_of(self, peer: str) -> str:
+        """The other end of the connection to a peer; empty when there is none."""
+        link = self._links.get(peer)
+        return link.address if link is not None and link.connections else ""
+
+    def acquaintances(self) -> dict[str, tuple[str, ...]]:
+        """The nodes of this mesh that are connected now, each with addresses where others may reach it."""
+        return {
+            link.peer: merged(usable(link.peer, link.listening, link.address), link.proved)
+            for link in self._links.values()
+            if link.connections and link.hello is not None and link.hello.role == "node"
+        }
 
     def forget(self, peer: str) -> None:
         """Don't dial the peer any more, unless it is static or found again."""
@@ -214,7 +240,7 @@ class Peers:
             case Disconnected():
                 self._on_disconnected(fact)
             case Identified():
-                self._chronicle.identified(fact)
+                self._on_identified(fact)
             case Refused(peer, address, rule, limit, value):
                 self._chronicle.refused(peer, address, rule=rule, limit=limit, value=value)
             case Misbehaved(peer, address, rule, detail):
@@ -243,12 +269,23 @@ class Peers:
         except PeerMisbehaved as fault:
             self._on_misbehaved(peer, "", fault.rule, f"on {topic}: {fault.what}")
 
-    def _learn(self, peer: str, addresses: Sequence[str], source: str, *, static: bool = False) -> None:
-        if not self._membership.learn(peer, addresses, self._clock.monotonic(), static=static):
+    def _learn(
+        self,
+        peer: str,
+        addresses: Sequence[str],
+        source: str,
+        *,
+        static: bool = False,
+        by: str = "",
+        patience: int = GIVE_UP_ATTEMPTS,
+        within_s: float = 0.0,
+    ) -> None:
+        now = self._clock.monotonic()
+        if not self._membership.learn(peer, addresses, now, static=static, patience=patience, within_s=within_s):
             return
         if self._is_connected(peer):
             self._membership.connected(peer, self._clock.monotonic())
-        self._chronicle.discovered(peer, self._membership.members[peer].addresses, source)
+        self._chronicle.discovered(peer, self._membership.members[peer].addresses, source, by)
         self._dialer.wake()
 
     def _is_connected(self, peer: str) -> bool:
@@ -263,12 +300,19 @@ class Peers:
         first = not link.connections
         link.connections[fact.connection] = now
         link.address = fact.address
+        link.proved = (fact.address,) if fact.direction == "outbound" else link.proved
         self._chronicle.connected(fact)
         if first:
             link.connected_at = now
             link.misbehaved = link.leaving = False
             self._membership.connected(fact.peer, now)
             self._streams.keep(link)
+
+    def _on_identified(self, fact: Identified) -> None:
+        self._chronicle.identified(fact)
+        link = self._links.get(fact.peer)
+        if link is not None:
+            link.listening = fact.addresses
 
     def _on_disconnected(self, fact: Disconnected) -> None:
         link = self._links.get(fact.peer)

@@ -17,7 +17,9 @@ from mesh.experts.offers import OfferBoard
 from mesh.experts.remote import RemoteExperts, serve_experts
 from mesh.experts.requests import Requests
 from mesh.experts.state import RoutingState
+from mesh.p2p.introductions import Introducer
 from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
+from mesh.p2p.peer_book import PeerBook
 from mesh.p2p.peers import Peers
 from tests.kit.asking import identity
 from tests.kit.loop_clock import LoopClock
@@ -61,18 +63,20 @@ class WholeNode:
         configs: list[ExpertConfig] | None = None,
         routing: RoutingConfig | None = None,
         interval_s: float = 10.0,
+        overlay: OverlayConfig | None = None,
     ) -> None:
         self.identity = identity(number)
         self.id = self.identity.peer_id
         self.clock = LoopClock()
         self.state = RoutingState(self.id)
         self.store = MemoryEventStore(self.id)
-        self.journal = Journal(self.id, self.store, self.clock, folds=[self.state.apply])
+        self.book = PeerBook(self.id)
+        self.journal = Journal(self.id, self.store, self.clock, folds=[self.state.apply, self.book.apply])
         self.overlay = MemoryOverlay(network, self.id)
         self.peers = Peers(
             self.overlay,
             self.journal,
-            OverlayConfig(),
+            overlay or OverlayConfig(),
             peer_id=self.id,
             name=f"node {number}",
             mesh="lab",
@@ -87,8 +91,17 @@ class WholeNode:
             make=lambda config: Told(works[config.name]),
         )
         serve_experts(self.peers, self.experts)
+        self.introducer = Introducer(
+            self.peers, overlay or OverlayConfig(exchange=False), own=self.id, clock=self.clock
+        )
         self.offers = OfferBoard(
-            self.peers, self.experts, self.journal, self.state, interval_s=interval_s, clock=self.clock
+            self.peers,
+            self.experts,
+            self.journal,
+            self.state,
+            interval_s=interval_s,
+            clock=self.clock,
+            introductions=self.introducer,
         )
         self.experts.on_change = self.offers.changed
         self.requests = Requests(
@@ -107,12 +120,14 @@ class WholeNode:
         self.journal.emit(NodeStarted(epoch=1, name="", release="", resumed_from=0, clean=True))
         await self.experts.start()
         await self.peers.start()
+        await self.introducer.start(self.book)
         await self.offers.start()
         return self
 
     async def stop(self) -> None:
         await self.requests.close()
         await self.offers.stop()
+        await self.introducer.stop()
         await self.peers.stop()
         await self.experts.stop()
         await self.journal.close()
