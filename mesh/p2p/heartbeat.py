@@ -1,13 +1,17 @@
 """One beat for all peers: pings them, looks who has been silent for too long, and whether we are fit to judge."""
 
+import math
 from collections.abc import Callable, Mapping
 
 from mesh.clock import Clock
 from mesh.p2p import messages
+from mesh.p2p.hearing import Hearing
 from mesh.p2p.link import Link
 from mesh.p2p.liveness import Change, Liveness, LocalHealth
 
 _TICKS_PER_BEAT = 4
+# When nobody at all has been heard of for so many beats, it may be us: suspicion begins after more than two.
+_DOUBT_BEATS = 1.25
 # An opener that sends nothing for this many of its own heartbeats (and this many seconds) has left its stream open.
 _IDLE_BEATS = 5
 _IDLE_S = 10.0
@@ -25,13 +29,16 @@ class Heartbeat:
         clock: Clock,
         interval_s: float,
         *,
+        hearing: Hearing,
         on_change: Callable[[Link, Change], None],
         on_idle: Callable[[Link, float], None],
     ) -> None:
         self._links = links
         self._clock = clock
         self._interval_s = interval_s
+        self._hearing = hearing
         self._on_change = on_change
+        self._listening_since = float("-inf")
         self._on_idle = on_idle
 
     def begin(self, link: Link) -> None:
@@ -51,13 +58,32 @@ class Heartbeat:
     async def run(self) -> None:
         """Beat, for ever."""
         tick_s = self._interval_s / _TICKS_PER_BEAT
-        ourselves = LocalHealth(tick_s, self._clock.monotonic())
+        now = self._clock.monotonic()
+        ourselves = LocalHealth(tick_s, now)
         while True:
             await self._clock.sleep(tick_s)
-            now = self._clock.monotonic()
+            before, now = now, self._clock.monotonic()
             lost = ourselves.tick(now)
+            if self._hearing.is_deaf(in_doubt=self._in_doubt(now)):
+                self._excuse_everybody(now, now - before)
+            if lost:
+                self._listening_since = now
             for link in list(self._links.values()):
                 self._look_at(link, now, lost)
+
+    def _in_doubt(self, now: float) -> bool:
+        """Whether everybody is silent who was not before."""
+        watched = [link for link in self._links.values() if link.liveness is not None and link.liveness.state != "down"]
+        newest = max((link.heard_at or link.heard_before for link in watched), default=now)
+        return now - newest > _DOUBT_BEATS * self._interval_s
+
+    def _excuse_everybody(self, now: float, waited_s: float) -> None:
+        """Our overlay heard nothing, since before we noticed: nobody's silence counts."""
+        self._listening_since = now
+        for link in self._links.values():
+            if link.liveness is not None:
+                link.liveness.excuse(math.inf, now)
+                link.heartbeats.excuse(waited_s)
 
     def _look_at(self, link: Link, now: float, lost: float) -> None:
         if link.liveness is not None:
@@ -80,7 +106,7 @@ class Heartbeat:
         session = link.answering
         if session is None or session.hello is None:
             return
-        silent_s = now - session.wire.heard_at
+        silent_s = now - max(session.wire.heard_at, self._listening_since)
         if silent_s > max(_IDLE_S, _IDLE_BEATS * session.hello.heartbeat_ms / 1000):
             self._on_idle(link, silent_s)
         elif session.end is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 _HIGH_WATER_BYTES = 64 * 1024
@@ -14,12 +15,13 @@ _CLOSED = None
 
 
 class MemoryEnd(asyncio.Transport):
-    """One end of a stream. Bytes reach the other end in order, ``latency_s`` later, and not while it is held."""
+    """One end of a stream. Bytes reach the other end in order, ``delay_s()`` later, and not while it is held."""
 
-    def __init__(self, latency_s: float, *, held: bool) -> None:
+    def __init__(self, delay_s: Callable[[], float], *, held: bool) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
-        self._latency_s = latency_s
+        self._delay_s = delay_s
+        self._due_at = 0.0
         self._inbox: deque[bytes | None] = deque()
         self._inbox_bytes = 0
         self._due = 0
@@ -112,7 +114,9 @@ class MemoryEnd(asyncio.Transport):
     def _arrive(self, item: bytes | None) -> None:
         self._inbox.append(item)
         self._inbox_bytes += len(item or b"")
-        self._loop.call_later(self._latency_s, self._fall_due)
+        # In order: what was sent again holds up what came after it.
+        self._due_at = max(self._due_at, self._loop.time() + self._delay_s())
+        self._loop.call_at(self._due_at, self._fall_due)
 
     def _fall_due(self) -> None:
         self._due += 1
@@ -137,9 +141,10 @@ class MemoryEnd(asyncio.Transport):
             self._protocol.resume_writing()
 
 
-def memory_stream(latency_s: float = 0.0, *, held: bool = False) -> tuple[MemoryEnd, MemoryEnd]:
-    """The two ends of a new stream."""
-    near, far = MemoryEnd(latency_s, held=held), MemoryEnd(latency_s, held=held)
+def memory_stream(delay: float | Callable[[], float] = 0.0, *, held: bool = False) -> tuple[MemoryEnd, MemoryEnd]:
+    """The two ends of a new stream; ``delay`` is how long each piece travels, in seconds, or says so for each."""
+    delay_s = delay if callable(delay) else lambda: delay
+    near, far = MemoryEnd(delay_s, held=held), MemoryEnd(delay_s, held=held)
     near.join(far)
     far.join(near)
     return near, far

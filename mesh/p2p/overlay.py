@@ -153,6 +153,10 @@ class Overlay(Protocol):
         """Open a stream to a connected peer. Raises StreamRefused or OverlayDown."""
         ...
 
+    async def check(self) -> None:
+        """Return once the overlay has shown that it is alive, whatever its peers are. Raises OverlayDown."""
+        ...
+
     async def publish(self, topic: str, data: bytes) -> None:
         """Gossip a small message, best effort. Raises OverlayDown."""
         ...

@@ -1,10 +1,11 @@
-"""The overlay of many nodes in one process: no sockets, exact faults, and time that a test may own."""
+"""The overlay of many nodes in one process: no sockets, exact or seeded faults, and time that a test may own."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mesh.errors import ListenError
+from mesh.p2p.memory_conditions import Chance, Conditions
 from mesh.p2p.memory_link import MemoryEnd, memory_stream
 from mesh.p2p.overlay import (
     Connected,
@@ -18,6 +19,9 @@ from mesh.p2p.overlay import (
     Stream,
     StreamRefused,
 )
+
+# Gossip goes to so many neighbours at most at each hop, as with gossipsub.
+_GOSSIP_DEGREE = 8
 
 
 @dataclass(eq=False)
@@ -33,16 +37,50 @@ class _Connection:
 class MemoryNetwork:
     """What joins the overlays: who listens where, who is connected to whom, and what is broken between them.
 
-    ``latency_s`` passes between writing and reading, dialling and gossip.
+    ``latency_s`` passes between writing and reading, dialling and gossip; `suffer` makes it a worse network.
     """
 
-    def __init__(self, *, latency_s: float = 0.0) -> None:
-        self.latency_s = latency_s
+    def __init__(self, *, latency_s: float = 0.0, seed: int = 0) -> None:
+        self._seed = seed
+        self._chance = Chance(Conditions(delay_s=latency_s), seed)
         self._listening: dict[str, MemoryOverlay] = {}
         self._connections: dict[frozenset[str], _Connection] = {}
+        self._beside: dict[str, dict[str, frozenset[str]]] = {}  # who is connected to whom, in the order of connecting
         self._cut: set[frozenset[str]] = set()
         self._silent: set[frozenset[str]] = set()
+        self._frozen: dict[str, asyncio.Event] = {}
         self._made = 0
+
+    def suffer(self, conditions: Conditions) -> None:
+        """Let the network be like this from now on; what is under way arrives as it was to."""
+        self._seed += 1
+        self._chance = Chance(conditions, self._seed)
+
+    def delay_s(self) -> float:
+        """How long the next piece of a stream travels."""
+        return self._chance.of_packet()
+
+    def freeze(self, peer: str) -> None:
+        """The peer's overlay stands still, as by SIGSTOP, while its node goes on; until `thaw`."""
+        self._frozen[peer] = asyncio.Event()
+        self._hold_all(peer)
+
+    def thaw(self, peer: str) -> None:
+        """The peer's overlay goes on."""
+        self._frozen.pop(peer).set()
+        self._hold_all(peer)
+
+    async def until_awake(self, peer: str) -> None:
+        """Return once the peer's overlay is not frozen."""
+        while (frozen := self._frozen.get(peer)) is not None:
+            await frozen.wait()
+
+    def _is_silent(self, pair: frozenset[str]) -> bool:
+        return pair in self._silent or not pair.isdisjoint(self._frozen)
+
+    def _hold_all(self, peer: str) -> None:
+        for pair in self._beside.get(peer, {}).values():
+            self._hold(pair, self._is_silent(pair))
 
     def partition(self, a: str, b: str, *, silent: bool = False) -> None:
         """Separate two peers: connections are lost and dials fail.
@@ -62,7 +100,7 @@ class MemoryNetwork:
         pair = frozenset((a, b))
         self._cut.discard(pair)
         self._silent.discard(pair)
-        self._hold(pair, False)
+        self._hold(pair, self._is_silent(pair))
 
     def kill(self, peer: str) -> None:
         """The peer is gone without a word, as by kill -9; others see their connections end."""
@@ -96,7 +134,9 @@ class MemoryNetwork:
         return frozenset((a, b)) in self._connections
 
     async def until_answered(self, a: str, b: str) -> None:
-        """Return once packets between the two are not dropped: at once, or never."""
+        """Return once packets between the two are not dropped; never when they are silently dropped."""
+        await self.until_awake(a)
+        await self.until_awake(b)
         if frozenset((a, b)) in self._silent:
             await asyncio.Event().wait()
 
@@ -117,7 +157,9 @@ class MemoryNetwork:
         self._made += 1
         connection = _Connection(f"memory-{self._made}", (dialler, listener))
         self._connections[pair] = connection
-        setup_ms = self.latency_s * 2000
+        self._beside.setdefault(dialler.peer_id, {})[listener.peer_id] = pair
+        self._beside.setdefault(listener.peer_id, {})[dialler.peer_id] = pair
+        setup_ms = self._chance.conditions.delay_s * 2000
         for near, direction in ((dialler, "outbound"), (listener, "inbound")):
             far = connection.far(near)
             near.tell(
@@ -135,7 +177,7 @@ class MemoryNetwork:
         if protocol not in listener.protocols:
             raise StreamRefused(f"{peer} does not speak {protocol}")
         connection.streams = [ends for ends in connection.streams if not all(end.is_closing() for end in ends)]
-        near, far = memory_stream(self.latency_s, held=pair in self._silent)
+        near, far = memory_stream(self.delay_s, held=self._is_silent(pair))
         connection.streams.append((near, far))
         listener.accept(Stream(opener.peer_id, protocol, far.reader, far.writer))
         return Stream(peer, protocol, near.reader, near.writer)
@@ -145,21 +187,34 @@ class MemoryNetwork:
         self._lose(frozenset((a, b)), reason)
 
     def gossip(self, publisher: "MemoryOverlay", topic: str, data: bytes) -> None:
-        """Tell everyone whom subscribers of the topic reach from ``publisher``."""
-        heard = {publisher.peer_id}
-        frontier = [publisher]
-        while frontier:
-            near = frontier.pop()
-            for far in self._neighbours(near):
-                if far.peer_id not in heard and topic in far.topics:
-                    heard.add(far.peer_id)
-                    frontier.append(far)
-                    asyncio.get_running_loop().call_later(self.latency_s, far.hear, topic, publisher.peer_id, data)
+        """Tell everyone whom subscribers of the topic reach from ``publisher``, from neighbour to neighbour."""
+        self._pass_on(publisher, topic, publisher.peer_id, data, {publisher.peer_id})
 
-    def _neighbours(self, near: "MemoryOverlay") -> "Iterable[MemoryOverlay]":
-        for pair, connection in self._connections.items():
-            if near in connection.ends and pair not in self._silent:
-                yield connection.far(near)
+    def _pass_on(self, near: "MemoryOverlay", topic: str, author: str, data: bytes, heard: set[str]) -> None:
+        loop = asyncio.get_running_loop()
+        for name in self._chance.some(self._neighbours(near, topic), _GOSSIP_DEGREE):
+            far = self._listening[name]
+            for copy, delay_s in enumerate(self._chance.of_message()):
+                loop.call_later(delay_s, self._arrive, far, topic, author, data, heard, copy > 0)
+
+    def _arrive(
+        self, far: "MemoryOverlay", topic: str, author: str, data: bytes, heard: set[str], duplicate: bool
+    ) -> None:
+        """Whoever hears something for the first time passes it on; only what the network doubles is heard again."""
+        if self._listening.get(far.peer_id) is not far or (far.peer_id in heard and not duplicate):
+            return
+        far.hear(topic, author, data)
+        if far.peer_id not in heard:
+            heard.add(far.peer_id)
+            self._pass_on(far, topic, author, data, heard)
+
+    def _neighbours(self, near: "MemoryOverlay", topic: str) -> list[str]:
+        neighbours = self._beside.get(near.peer_id, {})
+        return [
+            name
+            for name, pair in neighbours.items()
+            if not self._is_silent(pair) and name in self._listening and topic in self._listening[name].topics
+        ]
 
     def _hold(self, pair: frozenset[str], held: bool) -> None:
         connection = self._connections.get(pair)
@@ -168,13 +223,15 @@ class MemoryNetwork:
                 end.hold(held)
 
     def _lose_all(self, peer: str, reason: str) -> None:
-        for pair in [pair for pair in self._connections if peer in pair]:
+        for pair in list(self._beside.get(peer, {}).values()):
             self._lose(pair, reason)
 
     def _lose(self, pair: frozenset[str], reason: str) -> None:
         connection = self._connections.pop(pair, None)
         if connection is None:
             return
+        for near, far in (connection.ends, connection.ends[::-1]):
+            del self._beside[near.peer_id][far.peer_id]
         for ends in connection.streams:
             for end in ends:
                 end.lose()
@@ -229,7 +286,7 @@ class MemoryOverlay:
             raise DialFailed(f"no address of {peer} led to a connection ({'; '.join(failures) or 'none given'})")
 
     async def _dial_address(self, peer: str, address: str) -> None:
-        await asyncio.sleep(self._network.latency_s * 2)
+        await asyncio.sleep(self._network.delay_s() + self._network.delay_s())
         self._require_up()
         if self._network.connected(self.peer_id, peer):
             return
@@ -249,12 +306,17 @@ class MemoryOverlay:
         self._require_up()
         try:
             async with asyncio.timeout(timeout):
-                await asyncio.sleep(self._network.latency_s * 2)
+                await asyncio.sleep(self._network.delay_s() + self._network.delay_s())
                 await self._network.until_answered(self.peer_id, peer)
         except TimeoutError:
             raise StreamRefused(f"{peer} did not answer in {timeout} s") from None
         self._require_up()
         return self._network.open_stream(self, peer, protocol)
+
+    async def check(self) -> None:
+        """See `Overlay.check`."""
+        self._require_up()
+        await self._network.until_awake(self.peer_id)
 
     async def publish(self, topic: str, data: bytes) -> None:
         """See `Overlay.publish`."""

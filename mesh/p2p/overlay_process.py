@@ -166,6 +166,10 @@ class ProcessOverlay:
             )
         await self._ask(wire.Publish(next(self._ids), topic, data), _CHECK_TIMEOUT_S, OverlayDown)
 
+    async def check(self) -> None:
+        """See `Overlay.check`."""
+        await self._ask(wire.AreYouThere(next(self._ids)), _CHECK_TIMEOUT_S, OverlayDown)
+
     # --- commands ------------------------------------------------------------------------------------------------
 
     async def _ask(

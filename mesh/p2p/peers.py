@@ -16,6 +16,7 @@ from mesh.p2p.addresses import merged, static_peers
 from mesh.p2p.calls import CallFailed, Handler, OnChunk, Reply
 from mesh.p2p.chronicle import Chronicle
 from mesh.p2p.dialer import Dialer
+from mesh.p2p.hearing import Hearing
 from mesh.p2p.heartbeat import Heartbeat
 from mesh.p2p.hints import usable
 from mesh.p2p.link import Link
@@ -93,7 +94,12 @@ class Peers:
             on_failed=self._chronicle.dial_failed,
         )
         self._heartbeat = Heartbeat(
-            self._links, clock, config.heartbeat_s, on_change=self._on_change, on_idle=self._on_idle
+            self._links,
+            clock,
+            config.heartbeat_s,
+            hearing=Hearing(overlay.check, self._tasks, clock, config.heartbeat_s),
+            on_change=self._on_change,
+            on_idle=self._on_idle,
         )
         self._streams = Streams(
             overlay,

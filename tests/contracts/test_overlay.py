@@ -213,6 +213,9 @@ class OverlayContract:
         await asyncio.wait_for(publish_until_heard(), 15)
         assert not a.heard.gossip
 
+    async def test_an_overlay_that_runs_gives_a_sign_of_life(self, world: World) -> None:
+        await asyncio.wait_for(world.nodes[0].overlay.check(), 10)
+
     async def test_a_crash_is_noticed_and_the_overlay_comes_back_where_it_was(self, world: World) -> None:
         a, b, c = world.nodes
         await a.dial(b)
@@ -241,6 +244,7 @@ class OverlayContract:
             a.overlay.dial(b.peer, b.overlay.addresses, 1),
             a.overlay.open_stream(b.peer, PROTOCOL, 1),
             a.overlay.publish(TOPIC, b"x"),
+            a.overlay.check(),
         ):
             with pytest.raises(OverlayDown):
                 await attempt

@@ -108,6 +108,19 @@ async def test_a_frozen_node_is_found_within_five_seconds_accuses_nobody_and_rej
         assert "peer.confirmed_down" not in theirs
 
 
+async def test_while_our_own_overlay_is_frozen_nobody_is_accused(tmp_path):
+    async with connected(tmp_path) as (node, overlay, other):
+        await asyncio.sleep(1)
+        os.kill(overlay.pid, signal.SIGSTOP)
+        await asyncio.sleep(5)  # at the node's other end silence is confirmed as death by now
+        os.kill(overlay.pid, signal.SIGCONT)
+        await until(lambda: node.of("peer.disconnected", other.peer), 10)
+        await until(lambda: other.peer in node.peers.connected(), 30)
+        assert (await node.peers.call(other.peer, "echo", {}, b"back", timeout=10)).body == b"back"
+        assert not node.of("peer.suspected")
+        assert "peer.confirmed_down" in await other.leave()
+
+
 async def test_a_killed_node_fails_its_calls_at_once(tmp_path):
     async with connected(tmp_path) as (node, _, other):
         call = asyncio.create_task(node.peers.call(other.peer, "hang", {}, timeout=60))

@@ -1,0 +1,74 @@
+"""A node whose own overlay is frozen hears nobody: it accuses nobody, and finds the dead once it hears again."""
+
+import asyncio
+
+import pytest
+
+from mesh.p2p.hearing import Hearing
+from mesh.p2p.overlay import OverlayDown
+from mesh.p2p.tasks import TaskOwner
+from tests.kit.loop_clock import LoopClock
+from tests.kit.peer_nodes import nodes, until
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.mark.parametrize("others", [("b",), ("b", "c", "d")])
+@pytest.mark.parametrize("frozen_s", [3, 8, 14])
+async def test_who_is_deaf_accuses_nobody(others, frozen_s):
+    async with nodes("a", *others, latency_s=0.005) as (network, made):
+        a = made["a"]
+        await asyncio.sleep(20)
+        network.freeze("a")
+        await asyncio.sleep(frozen_s)
+        network.thaw("a")
+        await asyncio.sleep(10)
+        assert not a.of("peer.suspected")
+        assert not [fact for fact in a.of("peer.refused") if fact.rule == "idle"]
+        assert a.peers.connected() == set(others)
+        for other in others:  # they were right, and are told that it is back
+            assert len(made[other].of("peer.rejoined", "a")) == len(made[other].of("peer.suspected", "a")) == 1
+
+
+async def test_who_died_while_we_were_deaf_is_found_as_soon_as_we_hear():
+    async with nodes("a", "b", "c", latency_s=0.005) as (network, made):
+        await asyncio.sleep(20)
+        network.freeze("a")
+        await asyncio.sleep(2)
+        network.freeze("b")
+        await asyncio.sleep(6)
+        network.thaw("a")
+        await until(lambda: made["a"].of("peer.confirmed_down", "b"), 5)
+        assert not made["a"].of("peer.suspected", "c")
+
+
+async def test_when_all_peers_die_at_once_none_of_them_is_excused():
+    async with nodes("a", "b", "c", "d", latency_s=0.005) as (network, made):
+        await asyncio.sleep(20)
+        died = asyncio.get_running_loop().time()
+        for other in "bcd":
+            network.freeze(other)
+        await until(lambda: len(made["a"].of("peer.confirmed_down")) == 3, 5)
+        assert asyncio.get_running_loop().time() - died < 5
+
+
+async def test_an_overlay_that_is_down_hears_nothing_until_it_is_back():
+    tasks, back, asked = TaskOwner(), asyncio.Event(), 0
+
+    async def ask():
+        nonlocal asked
+        asked += 1
+        if not back.is_set():
+            raise OverlayDown("it is being restarted")
+
+    hearing = Hearing(ask, tasks, LoopClock(), 0.5)
+    assert not hearing.is_deaf(in_doubt=False)
+    assert not asked
+    assert not hearing.is_deaf(in_doubt=True)
+    await asyncio.sleep(2)
+    assert hearing.is_deaf(in_doubt=True)
+    assert asked == 4
+    back.set()
+    await asyncio.sleep(1)
+    assert not hearing.is_deaf(in_doubt=False)
+    await tasks.end()
