@@ -4,6 +4,7 @@
 variables are errors: a typo must not pass in silence.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from mesh import config_problems as problems
@@ -87,9 +88,42 @@ class OverlayConfig(Section):
     dht: bool = Field(default=True, description="Be part of the mesh's Kademlia DHT, and look for experts in it")
     mdns: bool = Field(default=True, description="Find peers on the local network")
     mdns_interfaces: list[str] = Field(default=[], description="Interface addresses; empty: all")
+    relay: Literal["off", "client", "server"] = Field(
+        default="client", description="Reach peers, and be reached, through relays; server: be one for others too"
+    )
+    relays: list[str] = Field(
+        default=[], description="Multiaddrs of relays that end in /p2p/<PeerId>; empty: peers that offer it"
+    )
+    relay_max_reservations: int = Field(default=128, ge=1, description="Peers that we keep a place for")
+    relay_max_reservations_per_address: int = Field(default=8, ge=1, description="Of them, at one address")
+    relay_max_circuits: int = Field(default=256, ge=1, description="Connections that we pass on")
+    relay_max_circuits_per_peer: int = Field(default=16, ge=1, description="Of them, to or from one peer")
+    relay_duration_s: float = Field(default=3600.0, gt=0, description="How long we pass on one connection")
+    relay_bytes: int = Field(default=1 << 30, ge=1, description="Bytes that we pass on for one connection, both ways")
+    relay_reservation_s: float = Field(default=3600.0, ge=10, description="How long a place is kept without renewal")
+    hole_punching: bool = Field(default=True, description="Make relayed connections direct where NATs let us")
+    autonat: bool = Field(default=True, description="Find out with peers whether we can be reached; do it for them")
+    upnp: bool = Field(default=False, description="Ask the router to pass our ports on")
     max_connections: int = Field(default=400, ge=1)
     max_inbound: int = Field(default=200, ge=1)
+    max_inbound_per_subnet: int = Field(default=64, ge=1, description="Connections that others of one subnet made")
+    subnet_ipv4_bits: int = Field(default=24, ge=8, le=32, description="How wide a subnet of IPv4 is")
+    subnet_ipv6_bits: int = Field(default=64, ge=16, le=128, description="How wide a subnet of IPv6 is")
+    own_networks: list[str] = Field(
+        default=["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"]
+        + ["::1/128", "fc00::/7", "fe80::/10"],
+        description="Networks that `max_inbound_per_subnet` does not count: one's own machines share a subnet",
+    )
+    high_water: int = Field(default=300, ge=1, description="Connected peers, above which the least useful are let go")
+    low_water: int = Field(default=240, ge=1, description="Connected peers, at which letting go ends")
+    trim_grace_s: float = Field(default=30.0, ge=0, description="A connection younger than this is not let go")
+    block: list[str] = Field(default=[], description="PeerIds and networks that are never connected to")
+    allow: list[str] = Field(default=[], description="PeerIds and networks that alone are; empty: everybody")
     max_streams_per_peer: int = Field(default=16, ge=4)
+    max_streams: int = Field(default=2048, ge=16, description="Streams that all peers together have opened")
+    max_receive_bytes: int = Field(
+        default=256 << 20, ge=32 << 20, description="Bytes that peers have sent and the node has not taken yet, of all"
+    )
     handshake_timeout_s: float = Field(default=10.0, gt=0, description="A stranger proves who it is within this time")
     silence_timeout_s: float = Field(
         default=15.0, gt=0, description="A peer from which nothing comes for so long, not even an answer, is dropped"
@@ -109,6 +143,20 @@ class OverlayConfig(Section):
     compress_over_bytes: int = Field(
         default=4096, ge=0, description="Larger bodies go to peers as zstd, if they take it; 0: never"
     )
+
+
+    @field_validator("own_networks")
+    @classmethod
+    def _are_networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            ipaddress.ip_network(network)
+        return networks
+
+    @model_validator(mode="after")
+    def _water_marks_are_in_order(self) -> "OverlayConfig":
+        if self.low_water > self.high_water:
+            raise ValueError(f"low_water {self.low_water} is above high_water {self.high_water}")
+        return self
 
 
 class ExpertConfig(Section):
@@ -168,6 +216,30 @@ class AlertsConfig(Section):
     rules: dict[str, AlertRuleConfig] = {}
 
 
+class ShareConfig(Section):
+    """``[share]``: what goes from this node's journal into those of others, and from theirs into this one."""
+
+    enabled: bool = Field(default=True, description="Share what happens here; off: this node only takes")
+    facts: list[str] = Field(
+        default=["node", "expert", "alert", "health.node_sampled", "health.status_changed", "journal.sealed"],
+        description="Families or types of events that others get; requests never leave the node",
+    )
+    take: list[str] = Field(default=["*"], description="PeerIds whose events are taken; * for all of the mesh")
+    interval_s: float = Field(default=60.0, gt=0, le=3600, description="How long routine events wait for each other")
+    urgent_s: float = Field(default=1.0, gt=0, le=3600, description="How long alerts and changes do")
+    settle_s: float = Field(
+        default=3.0, ge=0, le=60, description="Between storing what is signed and telling others: outlives a power cut"
+    )
+    history: int = Field(default=1000, ge=1, le=10_000, description="Events that are taken of a node that is new here")
+    catch_up: int = Field(
+        default=15_000, ge=1, le=20_000, description="Events behind from which on one begins again as with a new node"
+    )
+    events_per_minute: float = Field(default=1200, gt=0, description="Events taken of one node; five minutes at once")
+    max_bytes_per_origin: int = Field(default=256 << 20, ge=1 << 20, description="Events kept of one node")
+    max_bytes: int = Field(default=2 << 30, ge=1 << 20, description="Events kept of all other nodes")
+    max_origins: int = Field(default=256, ge=0, le=1000, description="Other nodes whose events are kept")
+
+
 class LogConfig(Section):
     """``[log]``"""
 
@@ -187,6 +259,7 @@ class Config(BaseSettings):
     routing: RoutingConfig = RoutingConfig()
     health: HealthConfig = HealthConfig()
     alerts: AlertsConfig = AlertsConfig()
+    share: ShareConfig = ShareConfig()
     log: LogConfig = LogConfig()
     experts: list[ExpertConfig] = []
 

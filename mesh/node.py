@@ -31,6 +31,7 @@ from mesh.experts.offers import OfferBoard
 from mesh.experts.remote import RemoteExperts, serve_experts
 from mesh.experts.requests import Requests, recover
 from mesh.experts.state import RoutingState
+from mesh.experts.usefulness import domains_served, last_answers
 from mesh.health.monitor import HealthMonitor
 from mesh.health.rules.overrides import configured
 from mesh.health.sampler import NodeLoad, PeerLinkSample
@@ -38,12 +39,20 @@ from mesh.health.state import HealthState
 from mesh.history import NodeHistory
 from mesh.home import Home, HomeLock
 from mesh.identity import load_key_file
-from mesh.p2p.addresses import static_peers
+from mesh.p2p import access_control
+from mesh.p2p.access_state import AccessState
+from mesh.p2p.addresses import relays, static_peers
 from mesh.p2p.introductions import Introducer
 from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
 from mesh.p2p.overlay_process import ProcessOverlay
 from mesh.p2p.peer_book import PeerBook
 from mesh.p2p.peers import Peers
+from mesh.p2p.sharing.bridge import Bridge
+from mesh.p2p.sharing.feeds import FeedBook
+from mesh.p2p.sharing.policy import Policy
+from mesh.p2p.streams import our_hello
+from mesh.p2p.trimmer import Trimmer
+from mesh.p2p.trimming import Use
 from mesh.projections.process import projector_process
 
 log = structlog.get_logger(__name__)
@@ -110,7 +119,10 @@ class Node:
             from mesh.projections.database import parse_url  # SQLAlchemy: a second, and only the projector needs it
 
             parse_url(self._config.storage.url)
-        static_peers(self._config.overlay.peers, self.identity.peer_id)
+        static_peers([*self._config.overlay.peers, *relays(self._config.overlay.relays)], self.identity.peer_id)
+        access_control.configured("block", self._config.overlay.block)
+        access_control.configured("allow", self._config.overlay.allow)
+        Policy(self.identity.peer_id, self._config.share)
         static_peers(self._config.overlay.bootstrap, self.identity.peer_id, "bootstrap")
         for expert in self._config.experts:
             make_backend(expert)
@@ -147,7 +159,18 @@ class Node:
             complaint=self.broker.complaint,
         )
         self.peer_book = PeerBook(peer_id)
-        folds = (self.peer_book.apply, self.history.apply, self.routing_state.apply, self.health_state.apply)
+        self._share_policy = Policy(peer_id, self._config.share)
+        self._feeds = FeedBook(peer_id, self._share_policy)
+        self._reader = store
+        self._access_state = AccessState(local=peer_id)
+        folds = (
+            self.peer_book.apply,
+            self.history.apply,
+            self.routing_state.apply,
+            self.health_state.apply,
+            self._feeds.apply,
+            self._access_state.apply,
+        )
         self.journal = Journal(peer_id, store, self._clock, folds=folds)
         self._stack.push_async_callback(self.journal.close)
         resumed_from = await self.journal.open()
@@ -201,7 +224,27 @@ class Node:
             clock=self._clock,
             rng_seed=randbits(64),
         )
+        self.access = access_control.AccessControl(
+            self._access_state,
+            self.journal,
+            block=config.overlay.block,
+            allow=config.overlay.allow,
+            enforce=self.peers.restrict,
+        )
+        self.trimmer = Trimmer(self.peers, self.journal, config.overlay, self._clock, uses=self._uses)
         serve_experts(self.peers, self.experts)
+        self.bridge = Bridge(
+            self.peers,
+            self.journal,
+            self._feeds,
+            self._share_policy,
+            self._reader,
+            self.identity,
+            config.share,
+            our_hello(config.overlay, mesh=config.node.mesh, name=self.name),
+            clock=self._clock,
+            rng_seed=randbits(64),
+        )
         self.introducer = Introducer(self.peers, config.overlay, own=peer_id, clock=self._clock)
         self.offers = OfferBoard(
             self.peers,
@@ -225,12 +268,17 @@ class Node:
         )
         await self.experts.start()
         self._stack.push_async_callback(self.experts.stop)
+        await self.access.start()
         await self.peers.start()
         self._stack.push_async_callback(self.peers.stop)
+        await self.trimmer.start()
+        self._stack.push_async_callback(self.trimmer.stop)
         await self.introducer.start(self.peer_book)
         self._stack.push_async_callback(self.introducer.stop)
         await self.offers.start()
         self._stack.push_async_callback(self.offers.stop)
+        await self.bridge.start()
+        self._stack.push_async_callback(self.bridge.stop)
         self._stack.push_async_callback(self.requests.close)
         await self._start_discovery()
 
@@ -277,6 +325,7 @@ class Node:
             self.experts,
             self.requests,
             self.health,
+            self.access,
             clock=self._clock,
             epoch=self.history.epoch,
             broker_url=self.broker.url,
@@ -286,14 +335,8 @@ class Node:
         api = ApiServer(self.broker.address("node"), commands)
         await api.start()
         self._stack.push_async_callback(api.stop)
-        for task in (
-            *self.peers.keepers,
-            self.sealer.task,
-            self.introducer.keeper,
-            self.experts.keeper,
-            self.offers.keeper,
-            self.health.task,
-        ):
+        keepers = (self.experts.keeper, self.offers.keeper, self.bridge.keeper, self.health.task, self.trimmer.keeper)
+        for task in (*self.peers.keepers, self.sealer.task, self.introducer.keeper, *keepers):
             if task is not None:
                 self._vital.append(task)
 
@@ -316,6 +359,11 @@ class Node:
     def _running(self) -> dict[str, int]:
         pids = {name: pid() for name, pid in self._processes.items()}
         return {"node": os.getpid()} | {name: pid for name, pid in pids.items() if pid is not None}
+
+    def _uses(self) -> tuple[dict[str, Use], frozenset[str]]:
+        served, answers = domains_served(self.routing_state), last_answers(self.routing_state)
+        uses = {peer: Use(served.get(peer, frozenset()), answers.get(peer, 0.0)) for peer in {*served, *answers}}
+        return uses, served.get(self.identity.peer_id, frozenset())
 
     def _links(self) -> list[PeerLinkSample]:
         samples = []

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mesh.errors import JournalBroken
+from mesh.events.audit_feeds import FeedAudit
 from mesh.events.chain import HASH_BYTES, genesis, link
 from mesh.events.codec import decode
 from mesh.events.envelope import Event, Record
 from mesh.events.store import Head
 from mesh.events.subjects import subject_of
-from mesh.events.vocabulary.journal import JournalSealed
+from mesh.events.vocabulary.journal import JournalReceived, JournalSealed, JournalShared
 from mesh.identity import is_signed_by
 
-Kind = Literal["missing", "changed", "foreign", "unreadable", "subject", "seal", "unsealed", "truncated"]
+Kind = Literal["missing", "changed", "foreign", "unreadable", "subject", "seal", "unsealed", "truncated", "origin"]
 
 MAX_FINDINGS = 100
 # The sealer signs at least this often; a longer stretch without a seal was not written by a whole node.
@@ -108,6 +109,7 @@ class Audit:
         self._events = 0
         self._seals = 0
         self._sealed_position = first - 1
+        self._feeds = FeedAudit(owner, whole=first == 1)
         self._findings: list[Finding] = []
         self._more = 0
 
@@ -166,7 +168,7 @@ class Audit:
             link=self._last_link.hex(),
             seals=self._seals,
             sealed_position=self._sealed_position,
-            findings=tuple(sorted(self._findings, key=lambda finding: finding.position)),
+            findings=tuple(sorted(self._findings, key=lambda found: (found.position, found.kind == "origin"))),
             more=self._more,
         )
 
@@ -244,6 +246,9 @@ class Audit:
             )
         if record.id != event.id:
             self._find(record.position, "subject", f"it is stored with the id {record.id!r}, but its own is {event.id}")
+        if event.origin != self._owner or isinstance(event.fact, JournalReceived | JournalShared):
+            for detail in self._feeds.add(event, record.payload):
+                self._find(record.position, "origin", detail)
         if isinstance(event.fact, JournalSealed) and event.origin == self._owner:
             self._check_seal(record, event, event.fact)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
 import structlog
@@ -12,7 +12,8 @@ from mesh.clock import Clock
 from mesh.config import OverlayConfig
 from mesh.errors import PeerMisbehaved
 from mesh.events.journal import Journal
-from mesh.p2p.addresses import merged, static_peers
+from mesh.p2p.access import Access, Gate
+from mesh.p2p.addresses import merged, relays, static_peers
 from mesh.p2p.calls import CallFailed, Handler, OnChunk, Reply
 from mesh.p2p.chronicle import Chronicle
 from mesh.p2p.dialer import Dialer
@@ -27,12 +28,18 @@ from mesh.p2p.messages import PROTOCOL, VERSION, Hello
 from mesh.p2p.overlay import (
     Connected,
     Disconnected,
+    HolePunched,
     Identified,
     Misbehaved,
     Overlay,
     OverlayDown,
     OverlayFact,
+    PathChanged,
+    PortMapped,
+    ReachabilityChanged,
     Refused,
+    RelayLost,
+    RelayReserved,
     Restarted,
     Stream,
 )
@@ -74,16 +81,28 @@ class Peers:
         self._chronicle = Chronicle(journal)
         self._topics = Topics(mesh)
         self._clock = clock
-        self._static = static_peers(config.peers, peer_id)
+        self._static = static_peers([*config.peers, *relays(config.relays if config.relay != "off" else ())], peer_id)
         self._links: dict[str, Link] = {}
         self._usable: frozenset[str] = frozenset()
         self._parted = asyncio.Event()
         self._handlers: dict[str, Handler] = {}
+        self._acceptors: dict[str, Callable[[Stream], None]] = {}
         self._heartbeat_s = config.heartbeat_s
         self._tasks = TaskOwner()
         self.keepers: tuple[asyncio.Task[None], ...] = ()
         rng = random.Random(rng_seed)  # noqa: S311 - spreads redials
-        self._membership = Membership(peer_id, config.redial_min_s, config.redial_max_s, rng)
+        self._gate = Gate(Access())
+        self._low_water = config.low_water
+        self._let_go_s = config.redial_max_s
+        self._let_go_at: dict[str, float] = {}
+        self._membership = Membership(
+            peer_id,
+            config.redial_min_s,
+            config.redial_max_s,
+            rng,
+            admits=lambda peer: self._gate.deny_dial(peer) is None,
+            room=lambda: self._low_water - len(self.connected_links()),
+        )
         self._dialer = Dialer(
             overlay,
             self._membership,
@@ -128,9 +147,29 @@ class Peers:
         """
         self._topics.register(topic, callback)
 
+    def accept(self, protocol: str, on_stream: Callable[[Stream], None]) -> None:
+        """Hand the streams of another protocol that peers open to ``on_stream``; before `start`."""
+        self._acceptors[protocol] = on_stream
+
+    async def open_stream(self, peer: str, protocol: str, timeout: float) -> Stream:
+        """A stream of another protocol. Raises StreamRefused or OverlayDown."""
+        return await self._overlay.open_stream(peer, protocol, timeout)
+
+    def misbehaved(self, peer: str, rule: str, detail: str) -> None:
+        """The peer broke a rule of what is built on this: record it, and drop the peer."""
+        self._on_misbehaved(peer, "", rule, detail)
+
+    def drop(self, peer: str, reason: str) -> None:
+        """End every connection to the peer; it is not dialled again for long."""
+        link = self._links.get(peer)
+        if link is not None and link.connections:
+            link.misbehaved = True
+            self._disconnect(peer, reason)
+
     async def start(self) -> None:
         """Join. Raises ListenError."""
-        await self._overlay.start(self, protocols=[PROTOCOL], topics=self._topics.registered())
+        protocols = [PROTOCOL, *self._acceptors]
+        await self._overlay.start(self, protocols=protocols, topics=self._topics.registered())
         for peer, addresses in self._static.items():
             self._learn(peer, addresses, "static", static=True)
         self.keepers = (
@@ -190,6 +229,42 @@ class Peers:
     def connected(self) -> frozenset[str]:
         """The peers that can be called now."""
         return self._usable
+
+    def connected_links(self) -> tuple[Link, ...]:
+        """What there is with each peer that is connected."""
+        return tuple(link for link in self._links.values() if link.connections)
+
+    def is_static(self, peer: str) -> bool:
+        """Whether the configuration names the peer."""
+        return peer in self._static
+
+    async def restrict(self, access: Access) -> int:
+        """From now on only whom ``access`` admits is connected, dialled and heard; how many were cut off for it."""
+        before, barred = self.connected_links(), [peer for peer in self.known() if self._gate.deny_dial(peer)]
+        self._gate = Gate(access)
+        self._membership.admit_again([p for p in barred if not self._gate.deny_dial(p)], self._clock.monotonic())
+        await self._overlay.restrict(access)
+        self._dialer.wake()
+        return sum(not link.connections for link in before)
+
+    def let_go(self, peer: str, reason: str) -> None:
+        """Disconnect a peer that did nothing wrong; for a while it is neither dialled nor, while it is full, let in."""
+        now = self._clock.monotonic()
+        self._let_go_at = {p: at for p, at in self._let_go_at.items() if now - at < self._let_go_s} | {peer: now}
+        link = self._links.get(peer)
+        if link is not None:
+            link.misbehaved = True  # the longest pause, and no more streams
+        self._disconnect(peer, reason)
+
+    def _come_back_too_soon(self, link: Link, now: float) -> None:
+        pause = self._let_go_s - (now - self._let_go_at.get(link.peer, now - self._let_go_s))
+        connected = len(self.connected_links())
+        if pause <= 0 or connected <= self._low_water:
+            return
+        limit, value = f"{self._low_water} for {pause:.0f} s more", str(connected)
+        self._chronicle.refused(link.peer, link.address, rule="trimmed", limit=limit, value=value)
+        link.misbehaved = True
+        self._disconnect(link.peer, "it was let go a moment ago, and there are as many peers as before")
 
     def stats(self, peer: str) -> LinkStats | None:
         """The link to a peer since this was last asked; None when there never was one."""
@@ -251,6 +326,18 @@ class Peers:
                 self._chronicle.refused(peer, address, rule=rule, limit=limit, value=value)
             case Misbehaved(peer, address, rule, detail):
                 self._on_misbehaved(peer, address, rule, detail)
+            case PathChanged():
+                self._on_path_changed(fact)
+            case HolePunched():
+                self._chronicle.hole_punched(fact)
+            case RelayReserved():
+                self._chronicle.relay_reserved(fact)
+            case RelayLost():
+                self._chronicle.relay_lost(fact)
+            case ReachabilityChanged():
+                self._chronicle.reachability_changed(fact)
+            case PortMapped():
+                self._chronicle.port_mapped(fact)
             case Restarted():
                 self._chronicle.restarted(fact)
                 self._membership.overlay_restarted(self._clock.monotonic())
@@ -261,14 +348,18 @@ class Peers:
     def on_stream(self, stream: Stream) -> None:
         """See `OverlayHandler.on_stream`."""
         link = self._links.get(stream.peer)
-        if stream.protocol != PROTOCOL or link is None or not link.connections or link.misbehaved:
+        if link is None or not link.connections or link.misbehaved:
             stream.writer.close()
-            return
-        self._streams.accept(link, stream)
+        elif stream.protocol == PROTOCOL:
+            self._streams.accept(link, stream)
+        elif (accept := self._acceptors.get(stream.protocol)) is not None:
+            accept(stream)
+        else:
+            stream.writer.close()
 
     def on_gossip(self, topic: str, peer: str, data: bytes) -> None:
         """See `OverlayHandler.on_gossip`."""
-        if peer == self.peer_id:
+        if peer == self.peer_id or self._gate.deny_dial(peer) is not None:
             return
         try:
             self._topics.deliver(topic, peer, data)
@@ -313,6 +404,16 @@ class Peers:
             link.misbehaved = link.leaving = False
             self._membership.connected(fact.peer, now)
             self._streams.keep(link)
+            self._come_back_too_soon(link, now)
+
+    def _on_path_changed(self, fact: PathChanged) -> None:
+        link = self._links.get(fact.peer)
+        if link is None or fact.connection not in link.connections:
+            return
+        link.address = fact.address
+        self._chronicle.path_changed(fact)
+        if fact.path == "direct":
+            self._streams.renew(link)
 
     def _on_identified(self, fact: Identified) -> None:
         self._chronicle.identified(fact)

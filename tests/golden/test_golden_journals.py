@@ -12,11 +12,12 @@ import pytest
 
 from mesh.events.audit import seal_bytes, verify
 from mesh.events.codec import decode, encode
-from mesh.events.envelope import Record, UnknownFact
+from mesh.events.envelope import Fact, Record, UnknownFact
+from mesh.events.feed import feed_genesis, sign_batch
 from mesh.events.store import Head
 from mesh.events.upcasts import UPCASTERS
 from mesh.events.vocabulary import FACTS
-from mesh.events.vocabulary.journal import JournalSealed
+from mesh.events.vocabulary.journal import JournalReceived, JournalSealed, JournalShared
 from mesh.events.vocabulary.network import PeerConnected
 from mesh.identity import Identity
 from tests.kit import golden
@@ -34,8 +35,15 @@ def sealed(records: list[Record]) -> list[Record]:
     return records + chain_of(seal, owner=KEY.peer_id, after=Head(position, link))
 
 
+def signed(kind: type[Fact]) -> Fact:
+    """A sample whose batch is signed by the golden journal's own node: the audit looks at that."""
+    batch = sign_batch(KEY, epoch=5, first=1, origin_seq=1, prev=feed_genesis(KEY.peer_id, 5), payloads=[b"{}"])
+    fact = sample(kind)
+    return msgspec.structs.replace(fact, batch=batch) if isinstance(fact, JournalShared | JournalReceived) else fact
+
+
 def written_now() -> list[Record]:
-    facts = [sample(kind) for kind in FACTS if kind is not JournalSealed]
+    facts = [signed(kind) for kind in FACTS if kind is not JournalSealed]
     return sealed(chain_of(*facts, owner=KEY.peer_id))
 
 
