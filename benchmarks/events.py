@@ -14,7 +14,7 @@ from mesh.clock import rfc3339
 from mesh.events import chain
 from mesh.events.codec import encode
 from mesh.events.envelope import Event, Fact, Record
-from mesh.events.vocabulary import alerts, experts, health, network, node, requests
+from mesh.events.vocabulary import access, alerts, experts, health, network, node, requests
 from mesh.identity import Identity
 
 STARTED_AT = 1_763_800_000.0
@@ -48,8 +48,9 @@ class History:
         """The history, without end. Requests overlap: about twenty are under way at any time."""
         yield from self._start()
         open_requests: list[Iterator[Told]] = []
-        others = (self._health, self._offer, self._network, self._alert, self._start, self._bad_input, self._served)
-        weights = (25, 12, 3, 1.5, self._restarts, 0.5, 3)
+        others = (self._health, self._offer, self._network, self._alert, self._start, self._bad_input, self._served,
+                  self._rule)  # fmt: skip
+        weights = (25, 12, 3, 1.5, self._restarts, 0.5, 3, 0.2)
         while True:
             if self.random.random() < 0.55:
                 if len(open_requests) < 20:
@@ -100,6 +101,12 @@ class History:
         for fact in self._request_facts(request):
             yield Told(fact, request, request)
         self._open.discard(request)
+
+    def _rule(self) -> Iterator[Told]:
+        rnd = self.random
+        kinds = (access.PeerBlocked, access.PeerUnblocked, access.PeerAllowed, access.PeerDisallowed)
+        party = rnd.choice(self._peers)
+        yield Told(rnd.choice(kinds)(party=party, kind="peer", actor="ada", reason=rnd.choice(("", "spam"))), party)
 
     def _interrupted(self) -> Iterator[Told]:
         yield Told(node.NodeRecovered(interrupted_requests=len(self._open), journal_position=self._count), self.owner)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh import __version__
-from mesh.api.messages import NodeStatus
+from mesh.api.messages import AccessChanged, AccessMessage, NodeStatus
 from mesh.clock import Clock
 from mesh.config import Config
 from mesh.errors import MeshError
@@ -15,6 +15,7 @@ from mesh.experts.host import LocalExperts
 from mesh.experts.queries import Outcome
 from mesh.experts.requests import Requests
 from mesh.health.monitor import HealthMonitor
+from mesh.p2p.access_control import AccessControl
 from mesh.p2p.overlay import Overlay
 from mesh.p2p.peers import Peers
 
@@ -32,6 +33,7 @@ class NodeCommands:
         experts: LocalExperts,
         requests: Requests,
         health: HealthMonitor,
+        access: AccessControl,
         *,
         clock: Clock,
         epoch: int,
@@ -47,6 +49,7 @@ class NodeCommands:
         self._experts = experts
         self._requests = requests
         self._health = health
+        self._access = access
         self._clock = clock
         self._started = clock.monotonic()
         self._epoch = epoch
@@ -61,6 +64,17 @@ class NodeCommands:
     async def acknowledge(self, alert: str, actor: str, note: str) -> None:
         """See `Commands.acknowledge`."""
         await self._health.acknowledge(alert, actor, note).stored()
+
+    async def access(self, message: AccessMessage) -> AccessChanged:
+        """See `Commands.access`."""
+        actions = {
+            "block": self._access.block,
+            "unblock": self._access.unblock,
+            "allow": self._access.allow,
+            "disallow": self._access.disallow,
+        }
+        change = await actions[message.action](message.party, message.actor, message.reason)
+        return AccessChanged(party=change.party, changed=change.changed, closed=change.closed)
 
     def status(self) -> NodeStatus:
         """See `Commands.status`."""

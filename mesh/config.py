@@ -143,6 +143,15 @@ class OverlayConfig(Section):
     compress_over_bytes: int = Field(
         default=4096, ge=0, description="Larger bodies go to peers as zstd, if they take it; 0: never"
     )
+    seal: Literal["off", "prefer", "require"] = Field(
+        default="off", description="Seal calls to the peer's key and pad them: if it does too, or with no other peer"
+    )
+    seal_cover_per_s: float = Field(
+        default=0.0, ge=0, le=100, description="Sealed calls that mean nothing, to each peer, on average"
+    )
+    seal_jitter_ms: float = Field(
+        default=0.0, ge=0, le=10_000, description="Sealed calls and answers wait for a random time up to this"
+    )
 
 
     @field_validator("own_networks")

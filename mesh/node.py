@@ -22,7 +22,9 @@ from mesh.events.broker_external import ExternalBroker
 from mesh.events.envelope import Fact
 from mesh.events.head_file import load_head
 from mesh.events.journal import Emission, Journal
+from mesh.events.live_state import LiveState
 from mesh.events.sealer import Sealer
+from mesh.events.snapshotter import Snapshotter
 from mesh.events.store_nats import NatsEventStore
 from mesh.events.vocabulary.node import NodeStarted, NodeStopped, ProcessRestarted
 from mesh.experts.backends import make_backend
@@ -39,6 +41,7 @@ from mesh.health.state import HealthState
 from mesh.history import NodeHistory
 from mesh.home import Home, HomeLock
 from mesh.identity import load_key_file
+from mesh.journals import snapshot_files
 from mesh.p2p import access_control
 from mesh.p2p.access_state import AccessState
 from mesh.p2p.addresses import relays, static_peers
@@ -163,17 +166,22 @@ class Node:
         self._feeds = FeedBook(peer_id, self._share_policy)
         self._reader = store
         self._access_state = AccessState(local=peer_id)
-        folds = (
-            self.peer_book.apply,
-            self.history.apply,
-            self.routing_state.apply,
-            self.health_state.apply,
-            self._feeds.apply,
-            self._access_state.apply,
-        )
-        self.journal = Journal(peer_id, store, self._clock, folds=folds)
+        states: dict[str, LiveState] = {
+            "peers": self.peer_book,
+            "history": self.history,
+            "routing": self.routing_state,
+            "health": self.health_state,
+            "feeds": self._feeds,
+            "access": self._access_state,
+        }
+        snapshots = Snapshotter(snapshot_files(self._home, self._config, peer_id), states)
+        self.journal = Journal(peer_id, store, self._clock, folds=[state.apply for state in states.values()])
         self._stack.push_async_callback(self.journal.close)
-        resumed_from = await self.journal.open()
+        resumed_from = await self.journal.open(snapshots.resume)
+        await snapshots.watch(self.journal)
+        self._stack.push_async_callback(snapshots.stop)
+        if snapshots.task is not None:
+            self._vital.append(snapshots.task)
         self._watch(store.failure())
         self.sealer = Sealer(self.journal, self.identity, self._home, clock=self._clock)
         clean, epoch = self.history.clean, self.history.epoch + 1

@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import TimeoutError as NatsTimeout
 
-from mesh.api.messages import ACKNOWLEDGE, ASK, CANCEL, KIND, STATUS, NodeStatus
+from mesh.api.messages import ACCESS, ACKNOWLEDGE, ASK, CANCEL, KIND, STATUS, AccessChanged, NodeStatus
 from mesh.config import default_home
 from mesh.errors import MeshError, NodeUnreachable
 from mesh.events.readers import Credentials, load_credentials
@@ -184,6 +184,14 @@ class Mesh:
     async def acknowledge(self, alert: str, *, actor: str, note: str = "") -> None:
         """Acknowledge an open alert. Raises RequestFailed when there is no such alert."""
         await self._request(ACKNOWLEDGE, {"alert": alert, "actor": actor, "note": note}, dict[str, str])
+
+    async def access(self, action: str, party: str, *, actor: str, reason: str = "") -> AccessChanged:
+        """``block``, ``unblock``, ``allow`` or ``disallow`` a PeerId, an address or a network, in force on return.
+
+        Raises RequestFailed for what is no rule, or cannot be taken back.
+        """
+        message = {"action": action, "party": party, "actor": actor, "reason": reason}
+        return await self._request(ACCESS, message, AccessChanged)
 
     async def _request(self, subject: str, message: dict[str, Any], result: type[T]) -> T:
         try:

@@ -5,7 +5,7 @@
 (``Nats-Service-Error``, ``Nats-Service-Error-Code``; the JSON body has ``kind``, ``message`` and ``request``).
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -17,6 +17,8 @@ ASK = "mesh.api.ask"
 CANCEL = "mesh.api.cancel"
 STATUS = "mesh.api.status"
 ACKNOWLEDGE = "mesh.api.alerts.acknowledge"
+
+ACCESS = "mesh.api.peers.access"
 
 CallId = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -47,6 +49,26 @@ class AcknowledgeMessage(Message):
     alert: str = Field(min_length=1, max_length=256)
     actor: str = Field(min_length=1, max_length=128)
     note: str = Field(default="", max_length=2000)
+
+
+class AccessMessage(Message):
+    """``mesh.api.peers.access``: ``party`` is a PeerId, an address or a network."""
+
+    action: Literal["block", "unblock", "allow", "disallow"]
+    party: str = Field(min_length=1, max_length=128)
+    actor: str = Field(min_length=1, max_length=128)
+    reason: str = Field(default="", max_length=2000)
+
+
+class AccessChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """Its answer. ``party`` is canonical; ``changed`` is false where the rule was there already.
+
+    ``closed`` counts the peers that were disconnected for it.
+    """
+
+    party: str
+    changed: bool
+    closed: int
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):

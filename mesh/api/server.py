@@ -13,6 +13,7 @@ from nats.micro.service import EndpointConfig, Service, ServiceConfig
 from pydantic import BaseModel, ValidationError
 
 from mesh.api.messages import (
+    ACCESS,
     ACKNOWLEDGE,
     ASK,
     CANCEL,
@@ -20,6 +21,8 @@ from mesh.api.messages import (
     SERVICE,
     SERVICE_VERSION,
     STATUS,
+    AccessChanged,
+    AccessMessage,
     AcknowledgeMessage,
     AskMessage,
     CancelMessage,
@@ -46,6 +49,10 @@ class Commands(Protocol):
 
     async def acknowledge(self, alert: str, actor: str, note: str) -> None:
         """Acknowledge an alert. Raises MeshError when that alert is not open."""
+        ...
+
+    async def access(self, message: AccessMessage) -> AccessChanged:
+        """Change who may be connected to. Raises MeshError for what is no rule, or not there."""
         ...
 
     def status(self) -> NodeStatus:
@@ -81,6 +88,7 @@ class ApiServer:
             "cancel": (CANCEL, self._cancel),
             "status": (STATUS, self._status),
             "acknowledge": (ACKNOWLEDGE, self._acknowledge),
+            "access": (ACCESS, self._access),
         }
         for name, (subject, handler) in endpoints.items():
             await self._service.add_endpoint(EndpointConfig(name=name, subject=subject, handler=_guarded(handler)))
@@ -122,6 +130,10 @@ class ApiServer:
         message = _validated(AcknowledgeMessage, request)
         await self._commands.acknowledge(message.alert, message.actor, message.note)
         await _reply(request, {"acknowledged": message.alert})
+
+    async def _access(self, request: Request) -> None:
+        changed = await self._commands.access(_validated(AccessMessage, request))
+        await request.respond(msgspec.json.encode(changed))
 
 
 def _validated(model: type[M], request: Request) -> M:

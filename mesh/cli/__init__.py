@@ -4,6 +4,7 @@ from cyclopts import App
 
 from mesh import __version__
 from mesh.cli.alerts import list_alerts
+from mesh.cli.tables import peers as list_peers
 
 app = App(
     name="mesh",
@@ -13,6 +14,7 @@ app = App(
 
 events = App(name="events", help="The journal: follow it live, or look at one event.")
 alerts = App(name="alerts", help="Alerts: those that are open, and acknowledging one.")
+peers = App(name="peers", help="Who this node knows, and how each is; who is kept out.")
 audit = App(name="audit", help="Is the history whole?")
 creds = App(name="creds", help="Credentials for tools of your own.")
 
@@ -20,7 +22,13 @@ app.command("mesh.cli.init:init", name="init", help="Make a node's home: its ide
 app.command("mesh.cli.up:up", name="up", help="Run the node until SIGINT or SIGTERM.")
 app.command("mesh.cli.status:status", name="status", help="What the running node says of itself.")
 app.command("mesh.cli.ask:ask", name="ask", help="Ask the mesh; the answer streams.")
-app.command("mesh.cli.tables:peers", name="peers", help="Who this node knows, and how each is.")
+app.command(peers)
+peers.default(list_peers)
+peers.command("mesh.cli.access:block", name="block", help="Keep a peer or a network out, from now on.")
+peers.command("mesh.cli.access:unblock", name="unblock", help="Lift a block.")
+peers.command("mesh.cli.access:allow", name="allow", help="Allow a peer or a network, and nobody who is not listed.")
+peers.command("mesh.cli.access:disallow", name="disallow", help="Take a peer or a network off the allow list.")
+peers.command("mesh.cli.access:rules", name="rules", help="Who is blocked and who is allowed.")
 app.command("mesh.cli.tables:experts", name="experts", help="Who can answer what, here and elsewhere.")
 app.command("mesh.cli.tables:requests", name="requests", help="The latest requests of this node.")
 app.command("mesh.cli.tables:health", name="health", help="This node and its peers: status, score and trends.")

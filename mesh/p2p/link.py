@@ -25,9 +25,11 @@ class Link:
         self.leaving = False
         self.liveness: Liveness | None = None  # from the first hello on
         self.heartbeats = Heartbeats(heartbeat_s)
-        self.next_ping = now
+        self.next_ping = self.asked_at = now  # of our pings
+        self.pinged_at = float("-inf")  # by the peer
         self.heard_before = now
         self.keeper: asyncio.Task[None] | None = None
+        self.renewal = asyncio.Event()
         self.asking: Session[Calling] | None = None
         self.answerer: asyncio.Task[None] | None = None
         self.answering: Session[Serving] | None = None

@@ -1,7 +1,7 @@
 """Whom to be connected to, and when to dial whom next. Pure: time and randomness are given to it."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from mesh.p2p.addresses import merged
@@ -32,13 +32,19 @@ class Member:
 
 @dataclass
 class Membership:
-    """Every peer that this node keeps connected."""
+    """Every peer that this node keeps connected.
+
+    ``admits(peer)``: whether the rules let it be dialled. ``room()``: for how many more peers there is; who is learned
+    is dialled only while there is some.
+    """
 
     own: str
     redial_min_s: float
     redial_max_s: float
     rng: random.Random
     members: dict[str, Member] = field(default_factory=dict)
+    admits: Callable[[str], bool] = lambda _peer: True
+    room: Callable[[], int] = lambda: MAX_PEERS
 
     def learn(
         self,
@@ -82,19 +88,35 @@ class Membership:
 
     def take_due(self, now: float) -> list[Member]:
         """Who is to be dialled now; each counts as being dialled until `failed` or `connected` says otherwise."""
-        due = [
-            member
-            for member in self.members.values()
-            if not member.dialing and member.connected_at is None and member.due <= now
-        ]
-        for member in due:
-            member.dialing = True
+        due, room = [], self._room()
+        for member in self._waiting():
+            if member.due <= now and (member.static or room > 0):
+                room -= 1
+                member.dialing = True
+                due.append(member)
         return due
 
     def next_due(self) -> float | None:
         """When `take_due` has something next; None: not before something else happens."""
-        waiting = (m.due for m in self.members.values() if not m.dialing and m.connected_at is None)
-        return min(waiting, default=None)
+        room = self._room()
+        return min((member.due for member in self._waiting() if member.static or room > 0), default=None)
+
+    def admit_again(self, peers: Collection[str], now: float) -> None:
+        """The rules let these be dialled from now on, and did not before."""
+        for member in map(self.members.get, peers):
+            if member is not None and member.connected_at is None:
+                member.backoff.succeed()
+                member.due = now + self._deference(member.peer)
+
+    def _waiting(self) -> list[Member]:
+        return [
+            member
+            for member in self.members.values()
+            if not member.dialing and member.connected_at is None and self.admits(member.peer)
+        ]
+
+    def _room(self) -> int:
+        return self.room() - sum(member.dialing for member in self.members.values())
 
     def failed(self, peer: str, now: float) -> tuple[int, float]:
         """The dial failed; returns how many did in a row, and the seconds until the next (0: none is planned)."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mesh.errors import MeshError
+from mesh.p2p.access import Access
 
 
 class DialFailed(MeshError):
@@ -31,6 +32,7 @@ class Connected:
     However many connections there are, a peer is reported once, and `Disconnected` with the same ``connection`` comes
     when the last is gone (two nodes that dial each other at once have two). A peer that connects again without
     having lost the first in our eyes has restarted: the old connection is reported as gone, with all its streams.
+    ``transport`` is ``relay`` where a relay joins the two; ``address`` names it then.
     """
 
     peer: str
@@ -84,6 +86,75 @@ class Misbehaved:
 
 
 @dataclass(frozen=True)
+class PathChanged:
+    """The way to a connected peer is another: ``path`` is ``direct``, or ``relayed`` when only a relay joins us now.
+
+    New streams go that way; those that are open stay where they are, and end with their connection.
+    """
+
+    peer: str
+    connection: str
+    path: str
+    address: str
+    transport: str
+
+
+@dataclass(frozen=True)
+class HolePunched:
+    """An attempt to make a relayed connection direct is over, well (``direct``) or not (``error`` says why)."""
+
+    peer: str
+    address: str
+    attempts: int
+    took_ms: float
+    direct: bool
+    error: str
+
+
+@dataclass(frozen=True)
+class RelayReserved:
+    """A relay keeps a place for us: others reach us at ``addresses`` through it.
+
+    It is renewed without another word, until `RelayLost`. The relay ends a circuit after ``circuit_s`` seconds and
+    ``circuit_bytes`` bytes (0: it did not say).
+    """
+
+    relay: str
+    addresses: tuple[str, ...]
+    holds_s: float
+    circuit_s: float
+    circuit_bytes: int
+
+
+@dataclass(frozen=True)
+class RelayLost:
+    """Nobody reaches us through this relay any more."""
+
+    relay: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReachabilityChanged:
+    """What peers that dialled us back found: ``public`` (at ``addresses``), ``private``, or ``unknown``.
+
+    ``askable`` is how many connected peers could be asked.
+    """
+
+    reachability: str
+    addresses: tuple[str, ...]
+    askable: int
+
+
+@dataclass(frozen=True)
+class PortMapped:
+    """A gateway passes on what comes to ``address`` (UPnP)."""
+
+    address: str
+    gateway: str
+
+
+@dataclass(frozen=True)
 class Restarted:
     """The overlay came back: every connection and stream of before is gone (each was reported)."""
 
@@ -92,7 +163,20 @@ class Restarted:
     down_ms: float
 
 
-OverlayFact = Connected | Identified | Disconnected | Refused | Misbehaved | Restarted
+OverlayFact = (
+    Connected
+    | Identified
+    | Disconnected
+    | PathChanged
+    | HolePunched
+    | RelayReserved
+    | RelayLost
+    | ReachabilityChanged
+    | PortMapped
+    | Refused
+    | Misbehaved
+    | Restarted
+)
 
 
 @dataclass(frozen=True)
@@ -147,6 +231,14 @@ class Overlay(Protocol):
 
     async def disconnect(self, peer: str, reason: str) -> None:
         """Close every connection to the peer; no-op when there is none."""
+        ...
+
+    async def restrict(self, access: Access) -> None:
+        """From now on connect only to whom ``access`` admits, whoever dials; before `start`, from its beginning on.
+
+        When this returns, connections to others are closed (and reported as such). Who comes from a blocked network
+        is refused before a byte is read, who is blocked by PeerId as soon as that is proved: ``Refused`` is reported.
+        """
         ...
 
     async def open_stream(self, peer: str, protocol: str, timeout: float) -> Stream:

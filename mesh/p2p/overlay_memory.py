@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mesh.errors import ListenError
+from mesh.p2p.access import Access, Denied, Gate
 from mesh.p2p.memory_conditions import Chance, Conditions
 from mesh.p2p.memory_link import MemoryEnd, memory_stream
 from mesh.p2p.overlay import (
@@ -15,6 +16,7 @@ from mesh.p2p.overlay import (
     OverlayDown,
     OverlayFact,
     OverlayHandler,
+    Refused,
     Restarted,
     Stream,
     StreamRefused,
@@ -154,6 +156,10 @@ class MemoryNetwork:
         pair = frozenset((dialler.peer_id, listener.peer_id))
         if pair in self._connections:
             return
+        denied = listener.gate.deny_peer(dialler.peer_id)
+        if denied is not None:
+            listener.tell(Refused(dialler.peer_id, dialler.addresses[0], denied.rule, denied.limit, denied.value))
+            raise DialFailed(f"{address}: the peer hung up", remedy="It may have blocked this node.")
         self._made += 1
         connection = _Connection(f"memory-{self._made}", (dialler, listener))
         self._connections[pair] = connection
@@ -185,6 +191,13 @@ class MemoryNetwork:
     def disconnect(self, a: str, b: str, reason: str) -> None:
         """End the connection between the two, if there is one."""
         self._lose(frozenset((a, b)), reason)
+
+    def denied(self, near: "MemoryOverlay") -> "list[tuple[str, Denied]]":
+        """The peers that ``near`` is connected to and must not be."""
+        peers = [
+            connection.far(near).peer_id for connection in self._connections.values() if near in connection.ends
+        ]
+        return [(peer, denied) for peer in peers if (denied := near.gate.deny_peer(peer)) is not None]
 
     def gossip(self, publisher: "MemoryOverlay", topic: str, data: bytes) -> None:
         """Tell everyone whom subscribers of the topic reach from ``publisher``, from neighbour to neighbour."""
@@ -247,6 +260,7 @@ class MemoryOverlay:
         self.agent = agent
         self.protocols: tuple[str, ...] = ()
         self.topics: tuple[str, ...] = ()
+        self.gate = Gate(Access())
         self._network = network
         self._handler: OverlayHandler | None = None
         self._restarts = 0
@@ -271,6 +285,8 @@ class MemoryOverlay:
     async def dial(self, peer: str, addresses: Sequence[str], timeout: float) -> None:
         """See `Overlay.dial`."""
         self._require_up()
+        if (denied := self.gate.deny_peer(peer)) is not None:
+            raise DialFailed(f"{denied}", remedy="`mesh peers rules` says by which rule.")
         failures = []
         for address in addresses:
             try:
@@ -300,6 +316,12 @@ class MemoryOverlay:
         """See `Overlay.disconnect`."""
         self._require_up()
         self._network.disconnect(self.peer_id, peer, reason)
+
+    async def restrict(self, access: Access) -> None:
+        """See `Overlay.restrict`. Nobody has an address here: networks match nothing."""
+        self.gate = Gate(access)
+        for peer, denied in self._network.denied(self):
+            self._network.disconnect(self.peer_id, peer, str(denied))
 
     async def open_stream(self, peer: str, protocol: str, timeout: float) -> Stream:
         """See `Overlay.open_stream`."""

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from mesh.config import OverlayConfig
 from mesh.errors import ListenError, MeshError
 from mesh.identity import Identity
 from mesh.p2p import network_key
+from mesh.p2p.access import Access
 from mesh.p2p.addresses import check_listen
 from mesh.p2p.host import wire
 from mesh.p2p.host.limits import Limits
+from mesh.p2p.host.nat import NatSettings
+from mesh.p2p.host.relay_book import RelayLimits
 from mesh.p2p.host.settings import HostSettings, WebSocketTls, hand_over
 from mesh.p2p.host_link import HostLink, LocalConnection
 from mesh.p2p.interfaces import dialable, interface_ips
@@ -30,6 +34,9 @@ from mesh.p2p.overlay import (
     OverlayDown,
     OverlayFact,
     OverlayHandler,
+    PortMapped,
+    RelayLost,
+    RelayReserved,
     Restarted,
     Stream,
     StreamRefused,
@@ -65,6 +72,7 @@ class ProcessOverlay:
         self._network_key = b""
         self._clock = clock or SystemClock()
         self._agent = agent
+        self._access = Access()
         self._protocols: tuple[str, ...] = ()
         self._topics: tuple[str, ...] = ()
         self._handler: OverlayHandler | None = None
@@ -84,6 +92,8 @@ class ProcessOverlay:
         self._pending: dict[int, asyncio.Future[wire.Notice | Stream]] = {}
         self._connected: dict[str, Connected] = {}
         self._streams: dict[str, set[int]] = {}
+        self._circuits: dict[str, tuple[str, ...]] = {}
+        self._mapped: dict[str, None] = {}
         self._listening: asyncio.Future[wire.Listening] | None = None
         self._bound: tuple[str, ...] = ()
         self._held: list[Callable[[], None]] | None = []
@@ -97,7 +107,9 @@ class ProcessOverlay:
     @property
     def addresses(self) -> tuple[str, ...]:
         """See `Overlay.addresses`."""
-        return tuple(f"{address}/p2p/{self._identity.peer_id}" for address in dialable(self._bound, interface_ips()))
+        listening = (f"{address}/p2p/{self._identity.peer_id}" for address in dialable(self._bound, interface_ips()))
+        through_relays = (address for addresses in self._circuits.values() for address in addresses)
+        return tuple(dict.fromkeys((*listening, *self._mapped, *through_relays)))
 
     async def start(self, handler: OverlayHandler, *, protocols: Sequence[str], topics: Sequence[str]) -> None:
         """See `Overlay.start`. Raises ConfigError for settings that cannot be meant."""
@@ -151,6 +163,13 @@ class ProcessOverlay:
         if peer in self._connected:
             await self._ask(wire.Disconnect(next(self._ids), peer, reason), _CHECK_TIMEOUT_S, OverlayDown)
 
+    async def restrict(self, access: Access) -> None:
+        """See `Overlay.restrict`. A process that is being started gets the rules with its settings, or just after."""
+        self._access = access
+        if self._handler is not None:
+            with suppress(OverlayDown):
+                await self._ask(wire.Restrict(next(self._ids), access), _CHECK_TIMEOUT_S, OverlayDown)
+
     async def open_stream(self, peer: str, protocol: str, timeout: float) -> Stream:
         """See `Overlay.open_stream`."""
         stream = await self._ask(wire.OpenStream(next(self._ids), peer, protocol), timeout, StreamRefused)
@@ -174,7 +193,7 @@ class ProcessOverlay:
 
     async def _ask(
         self,
-        command: wire.Dial | wire.Disconnect | wire.OpenStream | wire.Publish | wire.AreYouThere,
+        command: wire.Dial | wire.Disconnect | wire.Restrict | wire.OpenStream | wire.Publish | wire.AreYouThere,
         timeout_s: float,
         failure: type[MeshError],
     ) -> wire.Notice | Stream:
@@ -224,6 +243,12 @@ class ProcessOverlay:
             self._connected.pop(fact.peer, None)
             for stream in self._streams.pop(fact.peer, set()):
                 self._link.forget_stream(stream)
+        elif isinstance(fact, RelayReserved):
+            self._circuits[fact.relay] = fact.addresses
+        elif isinstance(fact, RelayLost):
+            self._circuits.pop(fact.relay, None)
+        elif isinstance(fact, PortMapped):
+            self._mapped[f"{fact.address}/p2p/{self._identity.peer_id}"] = None
         self._tell(lambda handler: handler.on_fact(fact))
 
     def _joined(self, opened: wire.StreamOpened, local: LocalConnection) -> None:
@@ -267,6 +292,12 @@ class ProcessOverlay:
             handshake_s=config.handshake_timeout_s,
             inbound_per_address_per_s=config.inbound_per_address_per_s,
             silent_s=config.silence_timeout_s,
+            max_inbound_per_subnet=config.max_inbound_per_subnet,
+            subnet_ipv4_bits=config.subnet_ipv4_bits,
+            subnet_ipv6_bits=config.subnet_ipv6_bits,
+            own_networks=tuple(config.own_networks),
+            max_streams=config.max_streams,
+            max_receive_bytes=config.max_receive_bytes,
         )
         settings = HostSettings(
             seed=self._identity.seed,
@@ -277,6 +308,8 @@ class ProcessOverlay:
             protocols=self._protocols,
             topics=self._topics,
             limits=limits,
+            nat=nat_settings(config),
+            access=self._access,
             security=tuple(config.security),
             network_key=self._network_key,
             wss=WebSocketTls(
@@ -297,6 +330,7 @@ class ProcessOverlay:
             await asyncio.wait(either, timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
             if listening.done():
                 self._bound = listening.result().addresses
+                self._link.send(wire.Restrict(0, self._access))  # they may have changed since the settings were made
                 return
             state = f"exited with status {exited.result()}" if exited.done() else f"was not ready after {_START_S:g} s"
             raise MeshError(f"the overlay process {state}", remedy="Its log, logs/overlay.log, says why.")
@@ -322,6 +356,10 @@ class ProcessOverlay:
                 pending.set_exception(OverlayDown(f"the overlay is down: {reason}", remedy="Try again in a moment."))
         self._link.drop()
         self._streams.clear()
+        self._mapped.clear()
+        circuits, self._circuits = self._circuits, {}
+        for relay in circuits:
+            self._tell(functools.partial(_report, RelayLost(relay, reason)))
         connected, self._connected = self._connected, {}
         for connection in connected.values():
             fact = Disconnected(connection.peer, connection.connection, reason)
@@ -340,6 +378,26 @@ class ProcessOverlay:
             except MeshError:
                 log.warning("the overlay process does not answer", pid=self.pid)
                 self._process.kill()
+
+
+def nat_settings(config: OverlayConfig) -> NatSettings:
+    """What the overlay process needs to know of relays, hole punching, reachability and port mapping."""
+    return NatSettings(
+        relay=config.relay,
+        relays=tuple(config.relays),
+        hole_punching=config.hole_punching,
+        autonat=config.autonat,
+        upnp=config.upnp,
+        limits=RelayLimits(
+            max_reservations=config.relay_max_reservations,
+            max_reservations_per_address=config.relay_max_reservations_per_address,
+            reservation_s=config.relay_reservation_s,
+            max_circuits=config.relay_max_circuits,
+            max_circuits_per_peer=config.relay_max_circuits_per_peer,
+            circuit_s=config.relay_duration_s,
+            circuit_bytes=config.relay_bytes,
+        ),
+    )
 
 
 def _report(fact: OverlayFact, handler: OverlayHandler) -> None:

@@ -13,6 +13,7 @@ from mesh.config import OverlayConfig
 from mesh.errors import PeerMisbehaved
 from mesh.events.journal import Journal
 from mesh.p2p.access import Access, Gate
+from mesh.identity import Identity
 from mesh.p2p.addresses import merged, relays, static_peers
 from mesh.p2p.calls import CallFailed, Handler, OnChunk, Reply
 from mesh.p2p.chronicle import Chronicle
@@ -43,6 +44,7 @@ from mesh.p2p.overlay import (
     Restarted,
     Stream,
 )
+from mesh.p2p.sealed_streams import Sealing
 from mesh.p2p.streams import Fault, Streams, our_hello
 from mesh.p2p.tasks import TaskOwner
 from mesh.p2p.topics import MAX_GOSSIP_BYTES, OnGossip, Topics
@@ -61,6 +63,7 @@ class Peers:
     """This node among its peers, over any overlay. Everything that happens to a peer becomes a fact in the journal.
 
     Handlers and topics are registered before `start`. Raises ConfigError for static peers that are no multiaddr.
+    ``identity`` is what calls are sealed with, where ``[overlay] seal`` asks for that.
     ``keepers`` are the tasks that dial and beat: they end only by `stop`, so their owner watches them for failure.
     """
 
@@ -75,6 +78,7 @@ class Peers:
         mesh: str,
         clock: Clock,
         rng_seed: int,
+        identity: Identity | None = None,
     ) -> None:
         self.peer_id = peer_id
         self._overlay = overlay
@@ -120,6 +124,9 @@ class Peers:
             on_change=self._on_change,
             on_idle=self._on_idle,
         )
+        sealing = None
+        if identity is not None and config.seal != "off":
+            sealing = Sealing(identity, config, clock, rng, self._tasks)
         self._streams = Streams(
             overlay,
             config,
@@ -128,12 +135,14 @@ class Peers:
             clock,
             rng,
             self._tasks,
+            sealing=sealing,
             on_usable=self._on_usable,
             on_unusable=self._on_unusable,
             on_fault=self._on_fault,
             on_greeted=self._on_greeted,
             on_leaving=self._on_leaving,
             on_pong=self._heartbeat.on_pong,
+            on_ping=self._heartbeat.on_ping,
         )
 
     def serve(self, method: str, handler: Handler) -> None:
@@ -218,7 +227,7 @@ class Peers:
         calling = link.calling if link is not None else None
         if calling is None:
             raise CallFailed("disconnected", f"there is no stream to {peer}")
-        return await calling.call(method, header, body, timeout, on_chunk)
+        return await (calling.sealed or calling).call(method, header, body, timeout, on_chunk)
 
     async def gossip(self, topic: str, data: bytes) -> None:
         """Tell everyone, best effort. Raises OverlayDown; ValueError when it is more than 32 KiB."""
@@ -328,16 +337,8 @@ class Peers:
                 self._on_misbehaved(peer, address, rule, detail)
             case PathChanged():
                 self._on_path_changed(fact)
-            case HolePunched():
-                self._chronicle.hole_punched(fact)
-            case RelayReserved():
-                self._chronicle.relay_reserved(fact)
-            case RelayLost():
-                self._chronicle.relay_lost(fact)
-            case ReachabilityChanged():
-                self._chronicle.reachability_changed(fact)
-            case PortMapped():
-                self._chronicle.port_mapped(fact)
+            case HolePunched() | RelayReserved() | RelayLost() | ReachabilityChanged() | PortMapped():
+                self._chronicle.nat(fact)
             case Restarted():
                 self._chronicle.restarted(fact)
                 self._membership.overlay_restarted(self._clock.monotonic())

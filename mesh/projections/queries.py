@@ -64,12 +64,24 @@ class Queries:
         statement = _with_name(select(experts, *figures, _name()).outerjoin(load, same), experts)
         return await self._all(statement.order_by(experts.c.state != "active", experts.c.peer, experts.c.expert))
 
+    async def access_rules(self, active_only: bool = True) -> list[Answer]:
+        """Rules about who may be connected to, made while the node ran; ``active_only`` leaves out the lifted ones."""
+        rules = _table("access_rules")
+        statement = select(rules).order_by(rules.c.list, rules.c.kind, rules.c.party)
+        return await self._all(statement.where(rules.c.state == "active") if active_only else statement)
+
     async def requests(self, limit: int = 100, state: str | None = None) -> list[Answer]:
         """The latest requests, newest first, with the name of who answered; ``state`` leaves only those in it."""
         requests = _table("requests")
         named = _with_name(select(requests, _name()), requests)
         statement = named.order_by(requests.c.received_at.desc(), requests.c.request.desc()).limit(limit)
         return await self._all(statement if state is None else statement.where(requests.c.state == state))
+
+    async def taken_in_at(self, request: str, node: str) -> int | None:
+        """The position at which ``node`` took a request in; None when that is not known."""
+        requests = _table("requests")
+        found = select(requests.c.first_position).where(requests.c.request == request, requests.c.node == node)
+        return next((row["first_position"] for row in await self._all(found)), None)
 
     async def request(self, request: str) -> Answer | None:
         """One request, with ``attempts_made``, ``decisions_made`` and ``served`` (here); None when it is unknown."""

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest_asyncio
 
 from mesh.errors import ListenError
 from mesh.p2p import network_key
+from mesh.p2p.access import Access
 from mesh.p2p.addresses import target_of
 from mesh.p2p.overlay import (
     Connected,
@@ -17,6 +19,7 @@ from mesh.p2p.overlay import (
     Disconnected,
     Identified,
     OverlayDown,
+    Refused,
     Restarted,
     Stream,
     StreamRefused,
@@ -184,6 +187,51 @@ class OverlayContract:
         a, b, _ = world.nodes
         await a.overlay.disconnect(b.peer, "for no reason")
         assert not a.heard.facts
+
+    async def test_blocking_a_peer_cuts_it_off_at_once_and_keeps_it_out(self, world: World) -> None:
+        a, b, c = world.nodes
+        await a.dial(b)
+        await a.dial(c)
+        await a.overlay.restrict(Access(block=(b.peer,)))
+        (gone,) = a.heard.of(Disconnected)
+        assert (gone.peer, gone.reason) == (b.peer, f"{b.peer} is blocked")
+        await b.heard.until(lambda: not b.is_connected(a))
+        with pytest.raises(DialFailed, match="is blocked"):
+            await a.overlay.dial(b.peer, b.overlay.addresses, 5)
+        with suppress(DialFailed):  # it may learn of it only after its own half of the handshake
+            await b.overlay.dial(a.peer, a.overlay.addresses, 5)
+        refused = (await a.heard.until(lambda: a.heard.of(Refused)))[0]
+        assert (refused.peer, refused.rule, refused.value) == (b.peer, "blocked_peer", b.peer)
+        await b.heard.until(lambda: not b.is_connected(a))
+        await a.stream_to(c)
+        await a.overlay.restrict(Access())
+        await b.dial(a)
+
+    async def test_an_allow_list_admits_only_who_is_on_it(self, world: World) -> None:
+        a, b, c = world.nodes
+        await a.dial(b)
+        await a.dial(c)
+        await a.overlay.restrict(Access(allow=(c.peer,)))
+        assert [gone.peer for gone in a.heard.of(Disconnected)] == [b.peer]
+        await b.heard.until(lambda: not b.is_connected(a))
+        with suppress(DialFailed):
+            await b.overlay.dial(a.peer, a.overlay.addresses, 5)
+        refused = (await a.heard.until(lambda: a.heard.of(Refused)))[0]
+        assert (refused.peer, refused.rule) == (b.peer, "not_allowed")
+        await a.stream_to(c)
+        await a.overlay.restrict(Access())
+
+    async def test_rules_outlive_the_overlay(self, world: World) -> None:
+        a, b, c = world.nodes
+        await a.overlay.restrict(Access(block=(b.peer,)))
+        await world.crash(a)
+        await c.dial(a)
+        with pytest.raises(DialFailed, match="is blocked"):
+            await a.overlay.dial(b.peer, b.overlay.addresses, 5)
+        with suppress(DialFailed):
+            await b.overlay.dial(a.peer, a.overlay.addresses, 5)
+        assert (await a.heard.until(lambda: a.heard.of(Refused)))[0].rule == "blocked_peer"
+        await a.overlay.restrict(Access())
 
     async def test_both_dial_at_once_and_are_connected_once(self, world: World) -> None:
         a, b, _ = world.nodes

@@ -30,7 +30,7 @@ def test_inbound_connections_are_limited_and_their_places_given_back() -> None:
         assert arrive(admission, "192.0.2.1") == ""
         admission.settled("192.0.2.1")
     assert arrive(admission, "192.0.2.2") == "max_inbound"
-    admission.leave()
+    admission.leave("192.0.2.1")
     assert arrive(admission, "192.0.2.2") == ""
 
 
@@ -39,7 +39,7 @@ def test_a_place_is_given_back_however_often() -> None:
     for turn in range(1000):
         assert arrive(admission, "192.0.2.1", now=float(turn)) == ""
         admission.settled("192.0.2.1")
-        admission.leave()
+        admission.leave("192.0.2.1")
     assert admission.inbound == 0
 
 
@@ -69,7 +69,7 @@ def test_an_address_connects_at_a_limited_rate() -> None:
         rule = arrive(admission, "192.0.2.1", now=now)
         if not rule:
             admission.settled("192.0.2.1")
-            admission.leave()
+            admission.leave("192.0.2.1")
         return rule
 
     assert [come_and_go(0.0) for _ in range(3)] == ["", "", "inbound_per_address_per_s"]

@@ -4,11 +4,12 @@ Adding one: its class in the family's module, and its name in that module's FACT
 """
 
 from mesh.events.envelope import Fact
-from mesh.events.vocabulary import alerts, experts, health, journal, network, node, requests
+from mesh.events.vocabulary import access, alerts, experts, health, journal, network, node, requests
 
 FACTS: tuple[type[Fact], ...] = (
     *node.FACTS,
     *network.FACTS,
+    *access.FACTS,
     *experts.FACTS,
     *requests.FACTS,
     *health.FACTS,

@@ -4,6 +4,7 @@ import ipaddress
 from collections import Counter
 from dataclasses import dataclass
 
+from mesh.p2p.access import Access, Denied, Gate, parsed
 from mesh.p2p.host.limits import Limits
 
 _MAX_BUCKETS = 4096
@@ -21,12 +22,23 @@ class Refusal:
     value: str
 
 
+def refusal_of(denied: Denied) -> Refusal:
+    """A verdict of the access rules in the form of all others."""
+    return Refusal(denied.rule, denied.limit, denied.value)
+
+
 class Admission:
-    """Counts inbound connections and handshakes, in all and by address, and the rate at which an address connects."""
+    """Counts inbound connections and handshakes, in all, by subnet and address, and the rate at which one connects.
+
+    ``gate`` are the access rules in force.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self.gate = Gate(Access())
+        self._own = tuple(ipaddress.ip_network(network) for network in limits.own_networks)
         self._open = 0
+        self._subnets: Counter[str] = Counter()
         self._handshakes: Counter[str] = Counter()
         self._buckets: dict[str, tuple[float, float]] = {}
         self._swept_at = -_SWEEP_EVERY_S
@@ -39,10 +51,14 @@ class Admission:
     def arrive(self, ip: str, now: float, *, outbound: int) -> Refusal | None:
         """Count in a connection from ``ip`` and return None, or say why not. ``now`` is in seconds."""
         site = site_of(ip)
-        refusal = self._refusal(site, now, outbound)
+        denied = self.gate.deny_address(ip)
+        if denied is not None:
+            return refusal_of(denied)
+        refusal = self._crowded(ip) or self._refusal(site, now, outbound)
         if refusal is None:
             self._open += 1
             self._handshakes[site] += 1
+            self._subnets[self._subnet_of(ip)] += 1
         return refusal
 
     def settled(self, ip: str) -> None:
@@ -52,9 +68,28 @@ class Admission:
         if self._handshakes[site] <= 0:
             del self._handshakes[site]
 
-    def leave(self) -> None:
-        """A connection that `arrive` counted is closed."""
+    def leave(self, ip: str) -> None:
+        """A connection from ``ip`` that `arrive` counted is closed."""
         self._open -= 1
+        subnet = self._subnet_of(ip)
+        self._subnets[subnet] -= 1
+        if self._subnets[subnet] <= 0:
+            del self._subnets[subnet]
+
+    def _crowded(self, ip: str) -> Refusal | None:
+        limit, subnet = self._limits.max_inbound_per_subnet, self._subnet_of(ip)
+        here = self._subnets[subnet] + 1
+        if here <= limit or not subnet:
+            return None
+        return Refusal("max_inbound_per_subnet", f"{limit} of one subnet", f"{here} of {subnet}")
+
+    def _subnet_of(self, ip: str) -> str:
+        """The subnet that an address counts for; empty for one of our own networks."""
+        address = parsed(ip)
+        if address is None or any(address in network for network in self._own):
+            return ""
+        bits = self._limits.subnet_ipv4_bits if address.version == 4 else self._limits.subnet_ipv6_bits
+        return str(ipaddress.ip_network((address, bits), strict=False))
 
     def _refusal(self, site: str, now: float, outbound: int) -> Refusal | None:
         limits = self._limits

@@ -13,6 +13,8 @@ from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID, Yamux
 
+from mesh.p2p.host.admission import Refusal
+from mesh.p2p.host.receiving import ReceiveBudget
 from mesh.p2p.host.wires import Wire
 
 MAX_STREAM_WINDOW_BYTES = 1 << 20
@@ -30,13 +32,16 @@ class SteadyYamux(Yamux):
     """Yamux over a `Wire`.
 
     A cancelled write advances the Noise nonce and so destroys the connection: writes are never cancelled.
-    Windows that a peer ignores are enforced here, over all streams of the connection together.
+    Windows that a peer ignores are enforced here, over all streams of the connection together, and by ``budget`` over
+    all connections. ``refusal`` is set when the connection is given up for that.
     """
 
-    def __init__(self, secured: ISecureConn, peer_id: ID, wire: Wire) -> None:
+    def __init__(self, secured: ISecureConn, peer_id: ID, wire: Wire, budget: ReceiveBudget | None = None) -> None:
         super().__init__(secured, peer_id, is_initiator=secured.is_initiator)
         self.wire = wire
         self.overflowed = False
+        self.budget = budget or ReceiveBudget(MAX_BUFFERED_BYTES)
+        self.refusal: Refusal | None = None
         self._asking = False
 
     async def ask_for_life(self) -> None:
@@ -60,22 +65,35 @@ class SteadyYamux(Yamux):
             await super()._write_frame(data)
 
     async def _read_data_body(self, length: int) -> bytes:
-        buffered = sum(map(len, self.stream_buffers.values()))
-        if buffered + length > MAX_BUFFERED_BYTES:
+        buffered = self.held() + length
+        if buffered > MAX_BUFFERED_BYTES:
             self.overflowed = True
             self.wire.ended("sent more than it may")
             raise ReceiveWindowExceeded
+        self.budget.receive(self, buffered)
+        if self.refusal is not None:
+            raise ReceiveWindowExceeded
         return await super()._read_data_body(length)
+
+    def held(self) -> int:
+        """Bytes that were received on all streams and not taken."""
+        return sum(map(len, self.stream_buffers.values()))
+
+    def give_up(self, refusal: Refusal) -> None:
+        """All peers together sent too much, and this one the most."""
+        self.refusal = refusal
+        self.wire.abort(f"{refusal.rule}: {refusal.value} of {refusal.limit} bytes")
 
 
 class SteadyMuxer(MuxerMultistream):
     """Negotiates yamux and nothing else."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: ReceiveBudget) -> None:
         super().__init__({TProtocol(PROTOCOL_ID): SteadyYamux})
+        self._budget = budget
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
         """A `SteadyYamux` over the wire that is being upgraded in this task."""
         await self.select_transport(conn)
-        muxed = SteadyYamux(conn, peer_id, current_wire.get())
+        muxed = SteadyYamux(conn, peer_id, current_wire.get(), self._budget)
         return self._annotate_connection(muxed, conn, TProtocol(PROTOCOL_ID))

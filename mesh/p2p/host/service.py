@@ -10,28 +10,29 @@ from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStoreError
-from libp2p.protocol_muxer.exceptions import MultiselectClientError, MultiselectError
-from libp2p.protocol_muxer.multiselect_client import MultiselectClient
-from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.protocol_muxer.exceptions import MultiselectError
 from libp2p.tools.anyio_service import background_trio_service
 
 from mesh.errors import ListenError, MeshError
+from mesh.p2p.access import Access, Gate
 from mesh.p2p.host import gossip, identify, wire
-from mesh.p2p.host.admission import Admission, Refusal
+from mesh.p2p.host.admission import Admission, Refusal, refusal_of
 from mesh.p2p.host.complaints import Complaints
 from mesh.p2p.host.connections import Connection, Connections
 from mesh.p2p.host.control import Control, connect_local
 from mesh.p2p.host.damping import Damper
+from mesh.p2p.host.delimited import PeerFault
 from mesh.p2p.host.dialling import Dialler
 from mesh.p2p.host.layers import Layers
 from mesh.p2p.host.listening import Bound, bind
+from mesh.p2p.host.negotiation import negotiate
 from mesh.p2p.host.pump import STREAM_ENDED, Pump
 from mesh.p2p.host.settings import HostSettings
 from mesh.p2p.host.swarm import make_host, multiaddrs
 from mesh.p2p.host.tcp import Doorkeeper, DoorTcp
+from mesh.p2p.host.traversal import Traversal
 from mesh.p2p.overlay import OverlayFact, StreamRefused
 
-_NEGOTIATION_S = 10
 # Of the streams that a peer with our limits takes from us, these are for gossip and identify.
 _RESERVED_STREAMS = 2
 # Refused streams that a connection survives: so many at once, and so many a second.
@@ -73,11 +74,13 @@ class Service:
         self._nursery = nursery
         limits = settings.limits
         self._complaints = Complaints(self._report, handshake_s=limits.handshake_s)
+        self._admission = Admission(limits)
+        self._admission.gate = Gate(settings.access)
         self._door = Doorkeeper(
-            Admission(limits),
+            self._admission,
             layers,
             handshake_s=limits.handshake_s,
-            outbound=lambda: self._connections.outbound,
+            outbound=lambda: self._connections.outbound + self._dialler.in_progress,
             on_refused=self._complaints.refused,
             on_unsettled=self._complaints.unsettled,
         )
@@ -90,10 +93,27 @@ class Service:
         self._connections.on_connected = self._greet
         self._connections.on_left = self._forget
         self._connections.on_own_identity = self._refuse_own_identity
+        self._connections.is_denied = self._refuse_denied
         self._dialler = Dialler(
             self._swarm, self._connections, max_connections=limits.max_connections, private=layers.private
         )
+        self._dialler.gate = lambda: self._admission.gate
+        self._dialler.others = lambda: self._admission.inbound + self._connections.outbound
         self._identifier = identify.Identifier(self._host, settings.agent, self._report)
+        self._traversal = Traversal(
+            settings.nat,
+            self._host,
+            self._swarm,
+            self._connections,
+            self._dialler,
+            self._door,
+            layers,
+            self._complaints,
+            bound,
+            nursery,
+            self._report,
+            announce=self._identifier.push,
+        )
         self._router = gossip.make_router()
         self._pubsub = gossip.SafePubsub(
             self._host,
@@ -113,6 +133,7 @@ class Service:
         self._guard_stream_handlers()
         for protocol in self._settings.protocols:
             self._host.set_stream_handler(TProtocol(protocol), self._accept)
+        self._traversal.start()
         listen = multiaddrs([one.address for one in self._bound])
         async with self._host.run(listen):
             await self._swarm.auto_connector.stop()
@@ -140,6 +161,9 @@ class Service:
                 self._answer(command.id, lambda: dial(command.peer, command.addresses, command.timeout_s))
             case wire.Disconnect():
                 self._disconnect(command)
+            case wire.Restrict():
+                self._restrict(command.access)
+                self._control.send(wire.Done(command.id))
             case wire.OpenStream():
                 self._answer(command.id, lambda: self._open_stream(command), says_done=False)
             case wire.Publish():
@@ -166,6 +190,14 @@ class Service:
             self._connections.leave(connection)
         self._control.send(wire.Done(command.id))
 
+    def _restrict(self, access: Access) -> None:
+        gate = self._admission.gate = Gate(access)
+        for connection in self._connections:
+            denied = gate.deny_peer(connection.peer, connection.wire.host)
+            if denied is not None:
+                connection.wire.abort(str(denied))
+                self._connections.leave(connection)
+
     async def _open_stream(self, command: wire.OpenStream) -> None:
         connection = self._connections.of(command.peer)
         if connection is None:
@@ -178,7 +210,7 @@ class Service:
             )
         connection.outbound_streams += 1
         try:
-            stream = await _negotiate(connection, command.protocol)
+            stream = await negotiate(connection, command.protocol)
             await self._join(stream, command.id, command.peer, command.protocol)
         finally:
             connection.outbound_streams -= 1
@@ -199,6 +231,8 @@ class Service:
                 await handle(stream)
             except (*STREAM_ENDED, MultiselectError, trio.TooSlowError):
                 await stream.reset()
+            except PeerFault as fault:
+                self._drop(connection, fault.rule, fault.detail)
             except Exception as error:  # noqa: BLE001 - the peer's fault: recorded, and the peer dropped
                 self._drop(connection, "stream", repr(error))
             finally:
@@ -207,10 +241,16 @@ class Service:
         self._swarm.set_stream_handler(guarded)
 
     def _may_open(self, connection: Connection) -> bool:
-        limit = self._settings.limits.max_streams_per_peer
-        if connection.inbound_streams < limit:
+        limits = self._settings.limits
+        limit = limits.max_streams_per_peer
+        theirs = sum(one.inbound_streams for one in self._connections.all_of(connection.peer)) + 1
+        everybodys = sum(one.inbound_streams for one in self._connections) + 1
+        if theirs > limit:
+            refusal = Refusal("max_streams_per_peer", str(limit), str(theirs))
+        elif everybodys > limits.max_streams:
+            refusal = Refusal("max_streams", str(limits.max_streams), str(everybodys))
+        else:
             return True
-        refusal = Refusal("max_streams_per_peer", str(limit), str(connection.inbound_streams + 1))
         self._complaints.refused(connection.wire.address, refusal, connection.peer)
         if self._floods.admit(connection.name, trio.current_time()) is None:
             self._drop(connection, "stream_flood", f"over {_STREAM_FLOOD} streams above the limit of {limit}")
@@ -224,19 +264,26 @@ class Service:
         stream_id = next(self._stream_ids)
         closed = self._closed_by_node[stream_id] = trio.Event()
         self._control.send(wire.StreamOpened(command_id, stream_id, peer, protocol))
+        connection = self._connections.carrying(stream)
         try:
+            if connection is not None:
+                connection.joined_streams += 1
             await Pump(stream, await connect_local(self._settings, stream_id), closed).run()
         finally:
+            if connection is not None:
+                connection.joined_streams -= 1
             del self._closed_by_node[stream_id]
 
     # --- connections ---------------------------------------------------------------------------------------------
 
     def _greet(self, connection: Connection) -> None:
-        self._nursery.start_soon(self._identify, connection)
+        if not connection.probe:
+            self._nursery.start_soon(self._identify, connection)
 
     async def _identify(self, connection: Connection) -> None:
         try:
-            await self._identifier.ask(connection, await _negotiate(connection, identify.IDENTIFY))
+            identified = await self._identifier.ask(connection, await negotiate(connection, identify.IDENTIFY))
+            self._traversal.identified(connection, identified.addresses)
         except ValueError as error:
             self._drop(connection, "identify", str(error))
         except (*STREAM_ENDED, StreamRefused, trio.TooSlowError):
@@ -247,7 +294,11 @@ class Service:
         if connection.muxed.overflowed:
             detail = "sent more than the windows of its streams allow"
             self._complaints.misbehaved(connection.wire.address, "receive_window", detail, connection.peer)
+        if connection.muxed.refusal is not None:
+            self._complaints.refused(connection.wire.address, connection.muxed.refusal, connection.peer)
+        connection.muxed.budget.forget(connection.muxed)
         self._pubsub.connection_lost(peer_id, connection.muxed)
+        self._traversal.left(connection)
         if self._connections.of(connection.peer) is None:
             with suppress(PeerStoreError):
                 self._host.get_peerstore().clear_peerdata(peer_id)
@@ -255,6 +306,13 @@ class Service:
     def _refuse_own_identity(self, connection: Connection) -> None:
         refusal = Refusal("own_identity", "one node with an identity", connection.peer)
         self._complaints.refused(connection.wire.address, refusal, connection.peer)
+
+    def _refuse_denied(self, connection: Connection) -> str:
+        denied = self._admission.gate.deny_peer(connection.peer, connection.wire.host)
+        if denied is None:
+            return ""
+        self._complaints.refused(connection.wire.address, refusal_of(denied), connection.peer)
+        return str(denied)
 
     def _drop(self, connection: Connection, rule: str, detail: str) -> None:
         self._complaints.misbehaved(connection.wire.address, rule, detail, connection.peer)
@@ -272,6 +330,7 @@ class Service:
                 if paused:  # it was us who were not there
                     connection.wire.heard_at = now
                 self._watch_one(connection, now - connection.wire.heard_at, silent_s)
+            self._traversal.tidy()
 
     def _watch_one(self, connection: Connection, silence_s: float, silent_s: float) -> None:
         if silence_s > silent_s:
@@ -297,18 +356,3 @@ class Service:
         connection = self._connections.of(str(peer))
         if connection is not None:
             self._complaints.refused(connection.wire.address, refusal, connection.peer)
-
-
-async def _negotiate(connection: Connection, protocol: str) -> INetStream:
-    """A stream that speaks ``protocol``. Raises StreamRefused."""
-    try:
-        stream = await connection.swarm.new_stream()
-    except STREAM_ENDED as error:
-        raise StreamRefused(f"the connection to {connection.peer} is gone ({error})") from error
-    try:
-        await MultiselectClient().select_one_of([TProtocol(protocol)], MultiselectCommunicator(stream), _NEGOTIATION_S)
-    except (*STREAM_ENDED, MultiselectClientError, UnicodeDecodeError) as error:
-        await stream.reset()
-        raise StreamRefused(f"{connection.peer} does not speak {protocol} ({error})") from error
-    stream.set_protocol(TProtocol(protocol))
-    return stream

@@ -1,12 +1,16 @@
 """What the node tells the overlay process before it starts: in a pipe, never in its arguments or environment."""
 
+import fcntl
 import os
 
 import msgspec
 
+from mesh.p2p.access import Access
 from mesh.p2p.host.limits import Limits
+from mesh.p2p.host.nat import NatSettings
 
-MAX_BYTES = 60_000  # a pipe holds 64 KiB without anybody reading it
+_PIPE_BYTES = 60_000  # a pipe holds 64 KiB without anybody reading it, and can be made to hold more
+MAX_BYTES = 1_000_000  # of which Linux lets everybody have this much
 
 
 class WebSocketTls(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +35,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     protocols: tuple[str, ...]
     topics: tuple[str, ...]
     limits: Limits
+    nat: NatSettings = NatSettings()
+    access: Access = Access()
     security: tuple[str, ...] = ("noise",)
     network_key: bytes = b""
     wss: WebSocketTls = WebSocketTls()
@@ -43,6 +49,8 @@ def hand_over(settings: HostSettings, descriptor: int) -> None:
         raise ValueError(f"overlay settings of {len(payload)} bytes are over the limit of {MAX_BYTES}")
     reading, writing = os.pipe()
     try:
+        if len(payload) > _PIPE_BYTES:
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
         os.write(writing, payload)
         os.dup2(reading, descriptor, inheritable=False)
     finally:

@@ -1,6 +1,6 @@
 """The py-libp2p host, made of its public parts, with everything switched off that we do better or do not need."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection, ISecureTransport
@@ -9,6 +9,7 @@ from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
+from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
@@ -21,6 +22,7 @@ from multiaddr import Multiaddr
 
 from mesh.p2p.host.limits import Limits
 from mesh.p2p.host.muxer import SteadyMuxer, SteadyYamux, current_wire
+from mesh.p2p.host.receiving import ReceiveBudget
 from mesh.p2p.host.tcp import DoorTcp
 from mesh.p2p.host.tls import PROTOCOL_ID as TLS
 from mesh.p2p.host.tls import TlsTransport
@@ -51,6 +53,10 @@ class DoorSwarm(Swarm):
         """Nobody but the node dials: a service that wants a stream to a peer that is gone must not bring it back."""
         raise SwarmException(f"not connected to {peer_id}")
 
+    async def receive(self, wire: ReadWriteCloser) -> None:
+        """Secure a connection that somebody made to us without dialling a listener, and serve it until it ends."""
+        await self._handle_inbound_connection(wire, Multiaddr("/p2p-circuit"))
+
     async def secure_and_add(self, raw_conn: IRawConnection, peer: ID) -> None:
         """Upgrade a connection that we dialled: is it ``peer``? Multiplex and register it. Raises SwarmException."""
         wire_of(raw_conn)
@@ -58,7 +64,13 @@ class DoorSwarm(Swarm):
 
 
 class QuietHost(BasicHost):
-    """A host that leaves identify to `mesh.p2p.host.identify`."""
+    """A host that leaves identify to `mesh.p2p.host.identify`, and has addresses that nobody listens on here."""
+
+    more_addresses: Callable[[], list[str]] = staticmethod(list)
+
+    def get_addrs(self) -> list[Multiaddr]:
+        """See `BasicHost.get_addrs`: circuits to us, and ports that a router passes on, are among them."""
+        return [*super().get_addrs(), *multiaddrs(self.more_addresses())]
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
         """Nothing: py-libp2p would identify a peer once and never again, and tell nobody."""
@@ -76,7 +88,7 @@ def make_host(
         secure_transports_by_protocol=dict(_secured(name, key_pair) for name in security),
         muxer_transports_by_protocol={},
     )
-    upgrader.muxer_multistream = SteadyMuxer()
+    upgrader.muxer_multistream = SteadyMuxer(ReceiveBudget(limits.max_receive_bytes))
     swarm = DoorSwarm(
         peer_id,
         peerstore,

@@ -105,7 +105,7 @@ class Doorkeeper:
         finally:
             wire.abort("closed by us")
             self.settle(wire)
-            self._admission.leave()
+            self._admission.leave(wire.host)
 
     async def _hurry(self, wire: Wire) -> None:
         """One deadline for all of it: TLS, WebSocket, the network key, and what libp2p does itself."""

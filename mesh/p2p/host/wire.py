@@ -7,7 +7,21 @@ line is a `Hello`.
 
 import msgspec
 
-from mesh.p2p.overlay import Connected, Disconnected, Identified, Misbehaved, OverlayFact, Refused
+from mesh.p2p.access import Access
+from mesh.p2p.overlay import (
+    Connected,
+    Disconnected,
+    HolePunched,
+    Identified,
+    Misbehaved,
+    OverlayFact,
+    PathChanged,
+    PortMapped,
+    ReachabilityChanged,
+    Refused,
+    RelayLost,
+    RelayReserved,
+)
 
 MAX_LINE_BYTES = 4 << 20
 
@@ -34,6 +48,13 @@ class Disconnect(msgspec.Struct, frozen=True, tag=True):
     id: int
     peer: str
     reason: str
+
+
+class Restrict(msgspec.Struct, frozen=True, tag=True):
+    """Connect only to whom ``access`` admits; whoever else is connected is cut off before this is answered."""
+
+    id: int
+    access: Access
 
 
 class OpenStream(msgspec.Struct, frozen=True, tag=True):
@@ -64,7 +85,7 @@ class CloseStream(msgspec.Struct, frozen=True, tag=True):
     stream: int
 
 
-Command = Dial | Disconnect | OpenStream | Publish | AreYouThere | CloseStream
+Command = Dial | Disconnect | Restrict | OpenStream | Publish | AreYouThere | CloseStream
 
 
 class Listening(msgspec.Struct, frozen=True, tag=True):
@@ -121,7 +142,20 @@ class Happened(msgspec.Struct, frozen=True, tag=True):
 Notice = Listening | StartFailed | Done | Failed | StreamOpened | Gossip | Happened
 
 _FACTS: dict[str, type[OverlayFact]] = {
-    fact.__name__: fact for fact in (Connected, Identified, Disconnected, Refused, Misbehaved)
+    fact.__name__: fact
+    for fact in (
+        Connected,
+        Identified,
+        Disconnected,
+        PathChanged,
+        HolePunched,
+        RelayReserved,
+        RelayLost,
+        ReachabilityChanged,
+        PortMapped,
+        Refused,
+        Misbehaved,
+    )
 }
 _encode = msgspec.json.Encoder().encode
 _decode_facts = {kind: msgspec.json.Decoder(fact).decode for kind, fact in _FACTS.items()}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mesh.projections.folds.access_rules import ACCESS_RULES
 from mesh.projections.folds.alert_history import ALERT_HISTORY
 from mesh.projections.folds.alerts import ALERTS
 from mesh.projections.folds.attempts import ATTEMPTS
@@ -21,6 +22,7 @@ PROJECTIONS: tuple[Projection[Any], ...] = (
     NODES,
     PEERS,
     CONNECTIONS,
+    ACCESS_RULES,
     EXPERTS,
     REQUESTS,
     ATTEMPTS,
