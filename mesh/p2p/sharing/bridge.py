@@ -82,11 +82,12 @@ class Bridge:
         self._streams = JournalStreams(
             network, hello, self._desk.handlers, clock, self._tasks, admits=lambda peer: not self._is_banned(peer)
         )
+        self._intake = Intake(journal, book, network, self._shelf, config, clock)
         self._visits = Visits(
             network,
             self._streams,
             self._claims,
-            Intake(journal, book, network, self._shelf, config, clock),
+            self._intake,
             clock,
             max_page_bytes=hello.limits.max_body_bytes,
             on_own=self._on_own,
@@ -155,10 +156,11 @@ class Bridge:
         if not self._announcements.of(signer).take(1, now):
             raise PeerMisbehaved("journal_flood", f"more than {ANNOUNCEMENTS:g} announcements at once")
         head, digest = decode_announcement(signer, data)
+        if head is not None and not self._intake.compare(head, signer):
+            return
         if signer in self._hosts:
             if head is not None:
                 self._claims.heard(signer, head)
-            self._differing.setdefault(signer, (digest, now))
             self._differing[signer] = (digest, now)
         elif head is not None:
             self._look_at = min(self._look_at, now + DIFFERS_S / 2)  # somebody who is connected may have it

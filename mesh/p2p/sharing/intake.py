@@ -52,6 +52,13 @@ class Intake:
             self._punish(problem, carrier)
         return problem is None
 
+    def compare(self, head: SignedBatch, carrier: str) -> bool:
+        """Whether what ``carrier`` shows fits what is remembered of the feed; looks at the signature only if not."""
+        feed = self._book.feeds.get(head.origin)
+        if feed is None or feed.cut or head.epoch != feed.epoch or feed.contradicted_by(head) is None:
+            return True
+        return self.check(head, carrier)
+
     def take(self, batch: SignedBatch, payloads: list[bytes], carrier: str, begin: int) -> bool:
         """Record a batch if it is what comes next; returns whether to go on with what follows it."""
         verdict = judge(self._feed(batch), batch, payloads, carrier, begin=begin)

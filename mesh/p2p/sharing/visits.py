@@ -86,7 +86,7 @@ class Visits:
         for head in decode_heads(reply.body):
             if head.origin == self._own:
                 self._on_own(head)
-            else:
+            elif self._intake.compare(head, peer):
                 self._claims.heard(peer, head)
 
     async def _fetch(self, peer: str, head: SignedBatch, calling: Calling) -> None:
