@@ -134,6 +134,8 @@ class Attempt:
             content=plan.content,
             timeout_ms=timeout_ms,
             options=plan.options,
+            chat=plan.chat,
+            task=plan.task,
         )
 
     def _refuse_the_dead(self) -> None:

@@ -69,6 +69,7 @@ class Attempts:
             now=services.clock.now(),
             seed=services.make_seed() & _SEED_MASK,
             local=services.peer_id,
+            needs=plan.needs,
         )
         decision = decide(services.state, inputs)
         self.record(routed_fact(inputs, decision, services.journal.position))

@@ -19,6 +19,11 @@ class Backend(Protocol):
         """What it says it is, for example ``sympy 1.14.0``."""
         ...
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What it can do besides answering a text: ``chat``, ``tools``, ``embeddings``. Known before it starts."""
+        ...
+
     async def start(self) -> None:
         """Load. Raises MeshError, with a remedy, when it cannot."""
         ...

@@ -20,6 +20,11 @@ FailureKind = Literal[
     "protocol",  # the peer broke the protocol
 ]
 
+# ``answer``: text for text; ``embed``: a JSON list of texts in, a JSON list of vectors out.
+Task = Literal["answer", "embed"]
+# ``message``: the text is the JSON of an assistant's message that has ``tool_calls`` (and ``content`` or null).
+AnswerFormat = Literal["text", "message"]
+
 # Whether another expert may succeed where this attempt failed.
 RETRYABLE: dict[str, bool] = {
     "overloaded": True,
@@ -35,7 +40,10 @@ RETRYABLE: dict[str, bool] = {
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to one expert. ``timeout_ms`` is what is left of the deadline when it is sent."""
+    """One request to one expert. ``timeout_ms`` is what is left of the deadline when it is sent.
+
+    ``chat`` is the whole conversation as JSON (`mesh.experts.chat`), or empty; ``content`` its last question.
+    """
 
     request: str
     expert: str
@@ -43,10 +51,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     content: str
     timeout_ms: int
     options: dict[str, JsonValue] = {}
+    chat: str = ""
+    task: Task = "answer"
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What an expert answered. Times are milliseconds as its own node measured them; -1: not known."""
+    """What an expert answered. Times are milliseconds as its own node measured them; -1: not known.
+
+    ``finish_reason`` is OpenAI's: ``stop``, ``length``, ``tool_calls``, ``content_filter``, or empty: not known.
+    """
 
     text: str
     model: str = ""
@@ -55,6 +68,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     first_token_ms: float = -1.0
     latency_ms: float = -1.0
     signature: str = ""
+    format: AnswerFormat = "text"
+    finish_reason: str = ""
 
 
 class AttemptFailed(MeshError):

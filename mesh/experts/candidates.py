@@ -46,6 +46,7 @@ class RoutingInputs(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     seed: int
     local: str
+    needs: tuple[str, ...] = ()
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +165,8 @@ def _unfit(state: RoutingState, target: Target, offer: Offer, inputs: RoutingInp
         return "offer_expired", f"{inputs.now - offer.expires_at:.1f} s ago"
     if not offer.available:
         return "unavailable", "its peer says that the expert cannot work now"
+    if lacking := [need for need in inputs.needs if need not in offer.features]:
+        return "lacks_feature", f"it does not offer {', '.join(lacking)}"
     track, capacity = state.track(target), offer.concurrency + offer.queue_limit
     pending = track.in_flight + _others(offer)
     if pending >= capacity:

@@ -178,6 +178,7 @@ class LocalExperts:
                 domains=tuple(config.domains),
                 concurrency=expert.concurrency,
                 queue_limit=config.queue,
+                features=expert.backend.features,
             )
         )
 
@@ -194,6 +195,7 @@ class LocalExperts:
             queued=expert.slots.queued,
             available=expert.available,
             quality=config.quality,
+            features=expert.backend.features,
             valid_s=self._offer_valid_s,
         )
 

@@ -40,6 +40,7 @@ class Offer(msgspec.Struct):
     ours: int = 0
     available: bool = True
     quality: float = 0.5
+    features: tuple[str, ...] = ()
     offered_at: float = 0.0
     expires_at: float = 0.0
 

@@ -22,6 +22,7 @@ def _differs(known: Offer, heard: ExpertOffered) -> bool:
         or known.queue_limit != heard.queue_limit
         or known.available != heard.available
         or known.quality != heard.quality
+        or known.features != tuple(heard.features)
     )
 
 

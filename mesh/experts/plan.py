@@ -4,6 +4,8 @@ import msgspec
 from pydantic import JsonValue
 
 from mesh.config import RoutingConfig
+from mesh.experts.calls import Task
+from mesh.experts.chat import encode_chat
 from mesh.experts.consensus import majority
 from mesh.experts.domains import Classified, classify
 from mesh.experts.queries import AUTO, DOMAINS, Query
@@ -16,7 +18,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing in here changes during the life of the request.
 
     ``route_domain`` is what candidates must serve; empty where the caller named an expert and no domain.
-    ``timeout_s`` is the whole time the caller gave.
+    ``timeout_s`` is the whole time the caller gave. ``chat`` is JSON or empty, and counts in ``content_bytes``.
     """
 
     request: str
@@ -36,12 +38,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float
     whole: bool
     options: dict[str, JsonValue]
+    chat: str = ""
+    task: Task = "answer"
+    needs: tuple[str, ...] = ()
 
 
 def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
     """Fill in what the query leaves open. Raises ValueError for choices that contradict each other or a limit."""
     strategy = query.strategy or config.strategy
-    size = len(query.content.encode())
+    chat = encode_chat(query.chat)
+    size = len(query.content.encode()) + len(chat.encode())
     if size > config.max_content_bytes:
         raise ValueError(f"the content has {size} bytes; routing.max_content_bytes is {config.max_content_bytes}")
     fan_out = (query.fan_out or config.fan_out) if strategy in _FANS_OUT else 1
@@ -66,7 +72,20 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
         timeout_s=query.timeout_s or config.timeout_s,
         whole=query.delivery == "whole",
         options=query.options,
+        chat=chat,
+        task=query.task,
+        needs=_needs(query),
     )
+
+
+def _needs(query: Query) -> tuple[str, ...]:
+    """The features of experts that can serve the query at all."""
+    needs = set(query.needs)
+    if query.task == "embed":
+        needs.add("embeddings")
+    if query.chat is not None and query.chat.get("tools"):
+        needs.add("tools")
+    return tuple(sorted(needs))
 
 
 def _domain_of(query: Query, config: RoutingConfig, state: RoutingState) -> Classified:

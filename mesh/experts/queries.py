@@ -4,12 +4,22 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mesh.config import DOMAIN_PATTERN
 from mesh.errors import MeshError
 from mesh.events.vocabulary.requests import Vote
-from mesh.experts.calls import FailureKind
+from mesh.experts.calls import AnswerFormat, FailureKind, Task
+from mesh.experts.chat import check_chat, question_of
 
 # The domains that ship; a mesh may add its own names, in the same form.
 DOMAINS = ("reasoning", "coding", "language", "mathematics", "tool_use", "context")
@@ -37,6 +47,7 @@ def _small(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
+Feature = Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,31}$")]
 Options = Annotated[dict[str, JsonValue], AfterValidator(_small)]
 
 
@@ -47,11 +58,17 @@ class Query(BaseModel):
     equal answers a consensus needs; 0: more than half of ``fan_out``. ``delivery`` says what becomes of streamed
     text: ``stream`` hands every piece on as it comes, so that a connection lost midway fails the request;
     ``whole`` keeps quiet until there is a complete answer, so that another expert can be tried at any time.
+    ``chat`` is a conversation (`mesh.experts.chat`) for experts that take one; ``content`` is then its last question,
+    unless it is given. ``task`` ``embed`` asks for the vectors of a JSON list of texts. ``needs`` are features without
+    which an expert is not asked; tools and ``embed`` need theirs anyway.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    content: Text = Field(min_length=1)
+    content: Text = Field(default="", min_length=1)
+    chat: dict[str, JsonValue] | None = None
+    task: Task = "answer"
+    needs: tuple[Feature, ...] = Field(default=(), max_length=8)
     domain: str = Field(default=AUTO, pattern=rf"^$|{DOMAIN_PATTERN}")
     expert: str = Field(default="", pattern=rf"^$|{EXPERT_PATTERN}")
     peer: str = Field(default="", max_length=128, pattern=r"^[A-Za-z0-9]*$")
@@ -64,12 +81,28 @@ class Query(BaseModel):
     options: Options = Field(default_factory=dict)
     caller: Text = Field(default="local", max_length=128)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_something(cls, fields: object) -> object:
+        if not isinstance(fields, dict):
+            return fields
+        chat = fields.get("chat")
+        if isinstance(chat, dict) and not fields.get("content"):
+            fields = {**fields, "content": question_of(check_chat(chat))}
+        return {"content": "", **fields}
+
+    @field_validator("chat")
+    @classmethod
+    def _is_a_chat(cls, chat: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        return chat if chat is None else check_chat(chat)
+
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """An answer and how it came about. ``peers`` are those whose answer it is, ``expert`` the first one's name.
 
     ``digest`` is `mesh.experts.answers.digest` of ``text``; ``fallback`` says, when not empty, in what way the
     strategy could not be followed as asked; ``failures`` name ``peer/expert: kind`` of what gave nothing.
+    ``format`` and ``finish_reason`` are as in `mesh.experts.calls.Answer`.
     """
 
     request: str
@@ -84,6 +117,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: float
     attempts: int
     agreement: float
+    tokens_in: int = -1
+    tokens_out: int = -1
+    format: AnswerFormat = "text"
+    finish_reason: str = ""
     votes: tuple[Vote, ...] = ()
     failures: tuple[str, ...] = ()
     fallback: str = ""

@@ -10,6 +10,7 @@ from mesh.events.journal import Journal
 from mesh.events.vocabulary.network import PeerMisbehaved as Misbehaved
 from mesh.experts.answers import digest, verify_answer
 from mesh.experts.calls import RETRYABLE, Answer, AttemptFailed, Call, Emit, FailureKind
+from mesh.experts.chat import decode_chat
 from mesh.experts.ports import Calls, LocalAsk
 from mesh.experts.wire import ASK, AnswerHeader, AskHeader, TextJoiner, answer_header, ask_header, chunks_of, explain
 from mesh.p2p.calls import CallFailed, InboundCall, Reply
@@ -45,7 +46,7 @@ class RemoteExperts:
             peer,
             ASK,
             ask_header(call, stream=emit is not None),
-            call.content.encode(),
+            call.content.encode() + call.chat.encode(),
             timeout=call.timeout_ms / 1000,
             on_chunk=on_chunk if emit is not None else None,
         )
@@ -78,6 +79,8 @@ def _checked(peer: str, call: Call, reply: Reply, joiner: TextJoiner) -> Answer:
         first_token_ms=header.first_token_ms,
         latency_ms=header.latency_ms,
         signature=header.signature,
+        format=header.format,
+        finish_reason=header.finish_reason,
     )
 
 
@@ -111,11 +114,13 @@ async def _serve(local: LocalAsk, inbound: InboundCall) -> Reply:
 def _parse(inbound: InboundCall) -> tuple[Call, bool]:
     try:
         header = AskHeader.model_validate(dict(inbound.header))
-        content = inbound.body.decode()
+        content, chat = _parts(inbound.body, header.chat_bytes)
     except ValidationError as error:
         raise CallFailed("invalid", explain(error), retryable=False) from None
     except UnicodeDecodeError as error:
         raise CallFailed("invalid", f"the content is not UTF-8: {error.reason}", retryable=False) from None
+    except ValueError as error:
+        raise CallFailed("invalid", f"the chat: {error}", retryable=False) from None
     if not content:
         raise CallFailed("invalid", "the content is empty", retryable=False)
     call = Call(
@@ -125,8 +130,21 @@ def _parse(inbound: InboundCall) -> tuple[Call, bool]:
         content=content,
         timeout_ms=max(1, int(inbound.timeout_s * 1000)),
         options=header.options,
+        chat=chat,
+        task=header.task,
     )
     return call, header.stream
+
+
+def _parts(body: bytes, chat_bytes: int) -> tuple[str, str]:
+    """Content and chat. Raises ValueError for what is not a chat."""
+    if not chat_bytes:
+        return body.decode(), ""
+    if chat_bytes > len(body):
+        raise ValueError(f"it is announced with {chat_bytes} bytes, the body has {len(body)}")
+    chat = body[len(body) - chat_bytes :].decode()
+    decode_chat(chat)
+    return body[: len(body) - chat_bytes].decode(), chat
 
 
 class _Sent:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from mesh.events.envelope import Event, Fact
+from mesh.events.live_state import LiveStruct
 from mesh.events.vocabulary import experts, health, network, node, requests
 from mesh.experts.known import Offer, OpenRequest, Peer, Target
 from mesh.experts.links import Link
@@ -21,7 +22,7 @@ _Terminal = requests.RequestCompleted | requests.RequestFailed | requests.Reques
 REMEMBERED = 4096
 
 
-class RoutingState(msgspec.Struct):
+class RoutingState(LiveStruct, msgspec.Struct):
     """The live state of routing of the node ``local``. ``apply`` is the only thing that changes it."""
 
     local: str
@@ -121,6 +122,7 @@ def _registered(state: RoutingState, fact: experts.ExpertRegistered, event: Even
         domains=tuple(fact.domains),
         concurrency=fact.concurrency,
         queue_limit=fact.queue_limit,
+        features=tuple(fact.features),
         offered_at=event.at,
     )
 
@@ -140,6 +142,7 @@ def _offered(state: RoutingState, fact: experts.ExpertOffered, event: Event) -> 
         ours=state.track(Target(fact.peer, fact.expert)).in_flight,
         available=fact.available,
         quality=float(fact.quality),
+        features=tuple(fact.features),
         offered_at=event.at,
         expires_at=0.0 if fact.peer == state.local else event.at + fact.valid_s,
     )

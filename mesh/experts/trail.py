@@ -23,9 +23,9 @@ def received_fact(plan: Plan, config: RoutingConfig) -> RequestReceived:
         policy=plan.policy,
         fan_out=plan.fan_out,
         timeout_ms=int(plan.timeout_s * 1000),
-        content_digest=digest(plan.content),
+        content_digest=digest(plan.content + plan.chat),
         content_bytes=plan.content_bytes,
-        content=_kept(plan.content, config),
+        content=_kept(plan.content + plan.chat, config),
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from mesh.config import DOMAIN_PATTERN
 from mesh.errors import PeerMisbehaved
-from mesh.experts.calls import Answer, Call
+from mesh.experts.calls import Answer, AnswerFormat, Call, Task
 from mesh.experts.queries import EXPERT_PATTERN, Options, Text
 
 ASK = "expert.ask"
@@ -34,13 +34,15 @@ class FromPeer(BaseModel):
 
 
 class AskHeader(FromPeer):
-    """The header of ``expert.ask``; the body is the content, as UTF-8."""
+    """The header of ``expert.ask``; the body is the content, as UTF-8, and ``chat_bytes`` of JSON after it."""
 
     request: RequestId
     expert: Expert
     domain: Domain
     stream: bool = False
     options: Options = Field(default_factory=dict)
+    chat_bytes: int = Field(default=0, ge=0)
+    task: Task = "answer"
 
 
 class AnswerHeader(FromPeer):
@@ -58,6 +60,8 @@ class AnswerHeader(FromPeer):
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     signature: str = Field(pattern=r"^[0-9a-f]{128}$")
     skip_bytes: int = Field(default=0, ge=0, le=MAX_ANSWER_BYTES)
+    format: AnswerFormat = "text"
+    finish_reason: str = Field(default="", max_length=32)
 
 
 def ask_header(call: Call, *, stream: bool) -> dict[str, JsonValue]:
@@ -68,6 +72,8 @@ def ask_header(call: Call, *, stream: bool) -> dict[str, JsonValue]:
         "domain": call.domain,
         "stream": stream,
         "options": call.options,
+        **({"chat_bytes": len(call.chat.encode())} if call.chat else {}),
+        **({"task": call.task} if call.task != "answer" else {}),
     }
 
 
@@ -82,6 +88,8 @@ def answer_header(answer: Answer, digest: str, skip_bytes: int) -> dict[str, Jso
         "digest": digest,
         "signature": answer.signature,
         "skip_bytes": skip_bytes,
+        **({"format": answer.format} if answer.format != "text" else {}),
+        **({"finish_reason": answer.finish_reason} if answer.finish_reason else {}),
     }
 
 

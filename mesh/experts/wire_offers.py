@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from mesh.errors import PeerMisbehaved
 from mesh.events.vocabulary.experts import ExpertOffered
+from mesh.experts.queries import Feature
 from mesh.experts.wire import Domain, Expert, FromPeer, Model, explain, fit_model
 from mesh.p2p.addresses import MAX_ADDRESS_CHARS
 
@@ -33,6 +34,7 @@ class OfferEntry(FromPeer):
     queued: Count = 0
     available: bool = True
     quality: float = Field(default=0.5, ge=0, le=1)
+    features: Annotated[tuple[Feature, ...], Field(default=(), max_length=8, strict=False)]
 
 
 def _distinct(offers: tuple[OfferEntry, ...]) -> tuple[OfferEntry, ...]:
@@ -83,6 +85,7 @@ def encode_offers(
             queued=offer.queued,
             available=offer.available,
             quality=offer.quality,
+            features=offer.features,
         )
         for offer in offers[:MAX_OFFERS]
     )
@@ -125,5 +128,6 @@ def _offered(peer: str, entry: OfferEntry, valid_s: float) -> ExpertOffered:
         queued=entry.queued,
         available=entry.available,
         quality=entry.quality,
+        features=entry.features,
         valid_s=valid_s,
     )

@@ -32,6 +32,7 @@ async def nowhere(_piece: str) -> None:
 class TestBackend:
     """Runs ``work`` and counts: how many at once, how many were cancelled, in which order they began."""
 
+    features: tuple[str, ...] = ()
     __test__ = False
     model = "test 1"
 

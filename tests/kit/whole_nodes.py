@@ -30,6 +30,7 @@ Work = Callable[[Call, Emit], Awaitable[str]]
 class Told:
     """A backend that does as it is told."""
 
+    features: tuple[str, ...] = ()
     model = "told 1"
 
     def __init__(self, work: Work) -> None:

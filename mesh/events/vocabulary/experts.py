@@ -6,7 +6,10 @@ from mesh.events.envelope import Fact
 
 
 class ExpertRegistered(Fact, frozen=True, kw_only=True):
-    """This node serves an expert. ``concurrency`` requests run at once, ``queue_limit`` more may wait."""
+    """This node serves an expert. ``concurrency`` requests run at once, ``queue_limit`` more may wait.
+
+    ``features`` are what it can do besides answering a text: ``chat``, ``tools``, ``embeddings``.
+    """
 
     type: ClassVar[str] = "expert.registered"
     expert: str
@@ -15,6 +18,7 @@ class ExpertRegistered(Fact, frozen=True, kw_only=True):
     domains: tuple[str, ...]
     concurrency: int
     queue_limit: int
+    features: tuple[str, ...] = ()
 
 
 class ExpertDeregistered(Fact, frozen=True, kw_only=True):
@@ -43,6 +47,7 @@ class ExpertOffered(Fact, frozen=True, kw_only=True):
     available: bool
     quality: float
     valid_s: float
+    features: tuple[str, ...] = ()
 
 
 class ExpertExpired(Fact, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ between batches of the prompt, whether to go on, which is where cancelling stops
 
 import asyncio
 import importlib.util
+import json
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,8 @@ class LlmOptions(Options):
 
 class LlmBackend:
     """Chat completions with the model's own template."""
+
+    features: tuple[str, ...] = ("chat",)
 
     def __init__(self, options: LlmOptions, _concurrency: int) -> None:
         self._options = options
@@ -89,6 +92,7 @@ class LlmBackend:
             model=self.model,
             tokens_in=usage.get("prompt_tokens", -1),
             tokens_out=usage.get("completion_tokens", -1),
+            finish_reason=generation.finish_reason,
         )
 
     def _body(self, call: Call) -> dict[str, Any]:
@@ -102,7 +106,9 @@ class LlmBackend:
             **numbers,
             "max_tokens": max(1, min(int(numbers["max_tokens"]), options.max_tokens)),
             "repeat_penalty": options.repeat_penalty,
-            "messages": [
+            "messages": json.loads(call.chat)["messages"]
+            if call.chat
+            else [
                 *([{"role": "system", "content": str(system)}] if system else []),
                 {"role": "user", "content": call.content},
             ],
@@ -129,6 +135,7 @@ class _Generation:
         self._room = threading.Semaphore(_AHEAD)
         self.cancelled = threading.Event()
         self.usage: dict[str, int] = {}
+        self.finish_reason = ""
 
     async def next_piece(self) -> str | None:
         """The next piece, or None at the end. Raises AttemptFailed."""
@@ -149,6 +156,7 @@ class _Generation:
             return True
         self.usage = chunk.get("usage") or self.usage
         for choice in chunk.get("choices") or ():
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
             if piece := choice.get("delta", {}).get("content"):
                 self._put(piece)
         return self.cancelled.is_set()

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue
 
 from mesh.errors import MeshError
 from mesh.experts.backend import Kind, Options
+from mesh.experts.backends.messages import ToolCalls, texts_of
 from mesh.experts.calls import Answer, AttemptFailed, Call, Emit, FailureKind
 
 # What a call may pass on to the model, besides its text.
@@ -31,6 +32,8 @@ class OpenAIOptions(Options):
     system: str = Field(default="", description="System prompt")
     defaults: dict[str, JsonValue] = Field(default={}, description="Body fields for every call, e.g. temperature")
     connect_timeout_s: float = Field(default=5.0, gt=0)
+    tools: bool = Field(default=False, description="The model takes tools")
+    embeddings: bool = Field(default=False, description="The model makes embeddings, and nothing else")
     proxy: str = Field(default="", description="HTTP proxy; the environment's is not used")
 
 
@@ -39,6 +42,7 @@ class OpenAIBackend:
 
     def __init__(self, options: OpenAIOptions, concurrency: int) -> None:
         self.model = options.model
+        self.features = _features(options)
         self._options = options
         self._concurrency = concurrency
         self._client: httpx.AsyncClient | None = None
@@ -86,37 +90,65 @@ class OpenAIBackend:
 
     async def answer(self, call: Call, emit: Emit) -> Answer:
         """Stream the answer. Options of the call are passed on; ``system`` and ``messages`` replace the prompt's."""
+        if (call.task == "embed") != self._options.embeddings:
+            raise AttemptFailed("invalid", f"{self.model} does not {call.task}")
+        if call.task == "embed":
+            return await self._embed(call)
         assert self._client is not None
         pieces: list[str] = []
         usage: dict[str, Any] = {}
-        model = self.model
+        model, finish = self.model, ""
+        tools = ToolCalls()
         try:
             async with self._client.stream("POST", "chat/completions", json=self._body(call)) as response:
                 await _raise_for_status(response)
                 async for chunk in _chunks(response):
                     usage = chunk.get("usage") or usage
                     model = str(chunk.get("model") or model)
+                    finish = _finish_of(chunk) or finish
+                    tools.add(chunk)
                     if piece := _piece_of(chunk):
                         pieces.append(piece)
                         await emit(piece)
         except httpx.HTTPError as error:
             raise AttemptFailed("unavailable", f"{self._options.base_url}: {_named(error)}") from error
+        text = "".join(pieces)
         return Answer(
-            text="".join(pieces),
+            text=tools.message(text) if tools else text,
             model=model,
             tokens_in=_count(usage.get("prompt_tokens")),
             tokens_out=_count(usage.get("completion_tokens")),
+            format="message" if tools else "text",
+            finish_reason=finish[:32],
         )
+
+    async def _embed(self, call: Call) -> Answer:
+        assert self._client is not None
+        body = {**self._options.defaults, "model": self.model, "input": texts_of(call), "encoding_format": "float"}
+        try:
+            response = await self._client.post("embeddings", json=body)
+            await _raise_for_status(response)
+            made = response.json()
+            vectors = [entry["embedding"] for entry in sorted(made["data"], key=lambda entry: entry["index"])]
+            usage = made.get("usage") or {}
+            text = json.dumps(vectors, separators=(",", ":"), allow_nan=False)
+        except httpx.HTTPError as error:
+            raise AttemptFailed("unavailable", f"{self._options.base_url}: {_named(error)}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise AttemptFailed("failed", f"the model server sent no embeddings: {_named(error)}") from error
+        return Answer(text=text, model=self.model, tokens_in=_count(usage.get("prompt_tokens")), tokens_out=0)
 
     def _body(self, call: Call) -> dict[str, Any]:
         system = call.options.get("system", self._options.system)
         prompt: list[JsonValue] = [{"role": "system", "content": system}] if system else []
         messages = call.options.get("messages") or [*prompt, {"role": "user", "content": call.content}]
+        chat = json.loads(call.chat) if call.chat else {}
         return {
             **self._options.defaults,
+            **{name: value for name, value in chat.items() if name != "messages"},
             **{name: call.options[name] for name in _PASSED_ON if name in call.options},
             "model": self.model,
-            "messages": messages,
+            "messages": chat.get("messages", messages),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -169,6 +201,13 @@ def _piece_of(chunk: dict[str, Any]) -> str:
     return ""
 
 
+def _finish_of(chunk: dict[str, Any]) -> str:
+    match chunk:
+        case {"choices": [{"finish_reason": str(reason)}, *_]}:
+            return reason
+    return ""
+
+
 def _error_in(body: str) -> str:
     try:
         message = json.loads(body)["error"]
@@ -184,6 +223,12 @@ def _count(value: object) -> int:
 
 def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _features(options: OpenAIOptions) -> tuple[str, ...]:
+    if options.embeddings:
+        return ("embeddings",)
+    return ("chat", "tools") if options.tools else ("chat",)
 
 
 KIND = Kind(OpenAIOptions, OpenAIBackend)

@@ -38,6 +38,8 @@ class PythonBackend:
     cannot be interrupted: the caller is answered at once, and its thread stays taken until it returns.
     """
 
+    features: tuple[str, ...] = ()
+
     def __init__(self, options: PythonOptions, concurrency: int) -> None:
         module, _, name = options.path.rpartition(":")
         self.model = f"{Path(module).name}:{name}"

@@ -7,6 +7,7 @@ import msgspec
 from mesh.events.vocabulary.requests import Vote
 from mesh.experts.attempt import Answered
 from mesh.experts.attempts import Attempts
+from mesh.experts.calls import AnswerFormat
 from mesh.experts.known import Target
 from mesh.experts.queries import QueryFailed
 from mesh.experts.routing import RoutingDecision
@@ -21,6 +22,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     agreement: float = 1.0
     votes: tuple[Vote, ...] = ()
     fallback: str = ""
+    tokens_in: int = -1
+    tokens_out: int = -1
+    format: AnswerFormat = "text"
+    finish_reason: str = ""
 
 
 class Strategy(Protocol):
@@ -36,7 +41,16 @@ class Strategy(Protocol):
 def result_of(answered: Answered, fallback: str = "") -> Result:
     """The result that is one expert's answer."""
     answer = answered.answer
-    return Result(text=answer.text, winners=(answered.target,), model=answer.model, fallback=fallback)
+    return Result(
+        text=answer.text,
+        winners=(answered.target,),
+        model=answer.model,
+        fallback=fallback,
+        tokens_in=answer.tokens_in,
+        tokens_out=answer.tokens_out,
+        format=answer.format,
+        finish_reason=answer.finish_reason,
+    )
 
 
 def nobody(attempts: Attempts, decision: RoutingDecision) -> QueryFailed:

@@ -23,6 +23,7 @@ class CodeOptions(WorkerOptions):
 class CodeBackend:
     """Answers Python source, bare or in a fenced block, with findings, structure and the formatted code."""
 
+    features: tuple[str, ...] = ()
     model = "ruff"
 
     def __init__(self, options: CodeOptions, _concurrency: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.metadata
+import json
 from pathlib import Path
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from mesh.errors import MeshError
 from mesh.experts.backend import Kind, Options
 from mesh.experts.backends.context.embedding import Embedding, load_embedding
 from mesh.experts.backends.context.index import Found, Index
+from mesh.experts.backends.messages import texts_of
 from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
 
 # What the mesh knows about itself: the documents that come with the package.
@@ -33,16 +35,19 @@ class ContextBackend:
     """
 
     model = "wordllama"
+    features: tuple[str, ...] = ("embeddings",)
 
     def __init__(self, options: ContextOptions, _concurrency: int) -> None:
         self._options = options
         self._index: Index | None = None
+        self._embedding: Embedding | None = None
         self._indexing = asyncio.Lock()
 
     async def start(self) -> None:
         """Load the embedding and index the folder. Raises MeshError when either is missing."""
         await self.check()
         embedding: Embedding = await asyncio.to_thread(load_embedding)
+        self._embedding = embedding
         self.model = f"wordllama {importlib.metadata.version('wordllama')}"
         self._index = Index(self._options.folder, embedding)
         await self._refreshed()
@@ -50,6 +55,7 @@ class ContextBackend:
     async def stop(self) -> None:
         """Forget the index."""
         self._index = None
+        self._embedding = None
 
     async def check(self) -> None:
         """Raise MeshError when the folder is not there."""
@@ -61,6 +67,8 @@ class ContextBackend:
 
     async def answer(self, call: Call, emit: Emit) -> Answer:
         """Find passages. Options of the call: ``question`` (instead of its text) and ``top``."""
+        if call.task == "embed":
+            return await self._embed(call)
         question, top = self._question(call)
         index = await self._refreshed()
         found = await asyncio.to_thread(index.find, question, top)
@@ -75,6 +83,13 @@ class ContextBackend:
         text = "\n\n".join(_written(each) for each in good)
         await emit(text)
         return Answer(text=text, model=self.model)
+
+    async def _embed(self, call: Call) -> Answer:
+        texts = texts_of(call)
+        assert self._embedding is not None
+        vectors = await asyncio.to_thread(self._embedding, texts)
+        text = json.dumps([[round(float(number), 7) for number in row] for row in vectors], separators=(",", ":"))
+        return Answer(text=text, model=self.model, tokens_out=0)
 
     def _question(self, call: Call) -> tuple[str, int]:
         question, top = call.options.get("question", call.content), call.options.get("top", self._options.top)

@@ -11,6 +11,7 @@ from mesh.experts.calls import Answer, Call, Emit
 class MathematicsBackend:
     """Answers requests such as ``solve x^2 - 5x + 6 = 0``; see docs/experts.md for what it understands."""
 
+    features: tuple[str, ...] = ()
     model = "sympy"
 
     def __init__(self, options: WorkerOptions, _concurrency: int) -> None:

@@ -13,6 +13,7 @@ _PACKAGES = ("pint", "python-dateutil", "jmespath")
 class ToolsBackend:
     """Picks the tool that understands the request; see docs/experts.md for what each takes."""
 
+    features: tuple[str, ...] = ()
     model = "tools"
 
     def __init__(self, options: WorkerOptions, _concurrency: int) -> None:
