@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from mesh.api.client import Mesh
@@ -23,10 +23,11 @@ STOP_TIMEOUT_S = 15.0
 
 
 class NodeProcess:
-    """A home below ``root``, and its ``mesh up`` process while it runs."""
+    """A home below ``root``, and its ``mesh up`` process while it runs. ``enter`` goes before every command."""
 
-    def __init__(self, name: str, root: Path) -> None:
+    def __init__(self, name: str, root: Path, enter: Sequence[str] = ()) -> None:
         self.name = name
+        self._enter = tuple(enter)
         self.home = Home(root / name)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -45,7 +46,17 @@ class NodeProcess:
         log_path = self.home.logs / "node.log"
         with log_path.open("ab") as log_file:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - ours; starts at once; prctl is all
-                [sys.executable, "-m", "mesh", "up", "--home", str(self.home.root), "--ready-fd", str(writable)],
+                [
+                    *self._enter,
+                    sys.executable,
+                    "-m",
+                    "mesh",
+                    "up",
+                    "--home",
+                    str(self.home.root),
+                    "--ready-fd",
+                    str(writable),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
@@ -63,6 +74,7 @@ class NodeProcess:
     async def command(self, *arguments: str) -> "tuple[int, str, str]":
         """Run a ``mesh`` command on its home: exit code, standard output, standard error."""
         process = await asyncio.create_subprocess_exec(
+            *self._enter,
             sys.executable,
             "-m",
             "mesh",

@@ -99,6 +99,18 @@ def is_peer_id(text: str) -> bool:
     return any(raw.startswith(prefix) and len(raw) == size for prefix, size in _MULTIHASHES)
 
 
+def relays(multiaddrs: Iterable[str]) -> list[str]:
+    """The configured relays. Raises ConfigError for one that is behind a relay itself, or no multiaddr."""
+    named = list(multiaddrs)
+    for multiaddr in named:
+        if "/p2p-circuit" in multiaddr:
+            raise ConfigError(
+                f"overlay.relays has {multiaddr!r}, which is reached through a relay itself",
+                remedy="Name a relay that everybody can dial: /ip4/192.0.2.7/tcp/4701/p2p/12D3Koo…",
+            )
+    return named
+
+
 def static_peers(multiaddrs: Iterable[str], own: str, setting: str = "peers") -> dict[str, tuple[str, ...]]:
     """The peers configured as ``overlay.<setting>`` and their addresses; this node itself is left out.
 

@@ -7,7 +7,17 @@ from mesh.events.vocabulary.node import ProcessRestarted
 from mesh.p2p.addresses import MAX_ADDRESS_CHARS, MAX_ADDRESSES
 from mesh.p2p.liveness import Change, ConfirmedDown, Rejoined, Suspected
 from mesh.p2p.messages import Hello
-from mesh.p2p.overlay import Connected, Identified, Restarted
+from mesh.p2p.overlay import (
+    Connected,
+    HolePunched,
+    Identified,
+    PathChanged,
+    PortMapped,
+    ReachabilityChanged,
+    RelayLost,
+    RelayReserved,
+    Restarted,
+)
 
 _TEXT = 300
 _NAME = 128
@@ -104,6 +114,72 @@ class Chronicle:
                 self._emit(peer, network.PeerConfirmedDown(peer=peer, reason=reason, silent_s=silent_s))
             case Rejoined(away_s):
                 self._emit(peer, network.PeerRejoined(peer=peer, away_s=away_s))
+
+    def path_changed(self, fact: PathChanged) -> None:
+        """The peer is reached in another way."""
+        self._emit(
+            fact.peer,
+            network.PeerPathChanged(
+                peer=fact.peer,
+                connection=fact.connection[:_NAME],
+                path=fact.path,
+                address=fact.address[:MAX_ADDRESS_CHARS],
+                transport=fact.transport,
+            ),
+        )
+
+    def nat(self, fact: HolePunched | RelayReserved | RelayLost | ReachabilityChanged | PortMapped) -> None:
+        """Something about how this node gets through NATs."""
+        match fact:
+            case HolePunched():
+                self._hole_punched(fact)
+            case RelayReserved():
+                self._relay_reserved(fact)
+            case RelayLost():
+                self._emit(fact.relay, network.PeerRelayLost(peer=fact.relay, reason=fact.reason[:_TEXT]))
+            case ReachabilityChanged():
+                self._reachability_changed(fact)
+            case PortMapped():
+                self._port_mapped(fact)
+
+    def _hole_punched(self, fact: HolePunched) -> None:
+        self._emit(
+            fact.peer,
+            network.PeerHolePunched(
+                peer=fact.peer,
+                address=fact.address[:MAX_ADDRESS_CHARS],
+                attempts=fact.attempts,
+                took_ms=fact.took_ms,
+                direct=fact.direct,
+                error=fact.error[:_TEXT],
+            ),
+        )
+
+    def _relay_reserved(self, fact: RelayReserved) -> None:
+        self._emit(
+            fact.relay,
+            network.PeerRelayReserved(
+                peer=fact.relay,
+                addresses=tuple(address[:MAX_ADDRESS_CHARS] for address in fact.addresses[:MAX_ADDRESSES]),
+                holds_s=fact.holds_s,
+                circuit_s=fact.circuit_s,
+                circuit_bytes=fact.circuit_bytes,
+            ),
+        )
+
+    def _reachability_changed(self, fact: ReachabilityChanged) -> None:
+        self._emit(
+            self._journal.origin,
+            network.NodeReachabilityChanged(
+                reachability=fact.reachability,
+                addresses=tuple(address[:MAX_ADDRESS_CHARS] for address in fact.addresses[:MAX_ADDRESSES]),
+                askable=fact.askable,
+            ),
+        )
+
+    def _port_mapped(self, fact: PortMapped) -> None:
+        mapped = network.NodePortMapped(address=fact.address[:MAX_ADDRESS_CHARS], gateway=fact.gateway[:_NAME])
+        self._emit(self._journal.origin, mapped)
 
     def restarted(self, fact: Restarted) -> None:
         """The overlay came back."""

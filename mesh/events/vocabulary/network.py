@@ -130,6 +130,71 @@ class PeerRejoined(Fact, frozen=True, kw_only=True):
     away_s: float
 
 
+class PeerPathChanged(Fact, frozen=True, kw_only=True):
+    """The way to a connected peer is another: ``path`` is ``direct``, or ``relayed`` where only a relay joins us now.
+
+    A connection whose ``transport`` is ``relay`` begins as relayed, every other as direct.
+    """
+
+    type: ClassVar[str] = "peer.path_changed"
+    peer: str
+    connection: str
+    path: str
+    address: str
+    transport: str
+
+
+class PeerHolePunched(Fact, frozen=True, kw_only=True):
+    """An attempt to make a relayed connection direct is over: it is ``direct`` now, or ``error`` says why not."""
+
+    type: ClassVar[str] = "peer.hole_punched"
+    peer: str
+    address: str
+    attempts: int
+    took_ms: float
+    direct: bool
+    error: str
+
+
+class PeerRelayReserved(Fact, frozen=True, kw_only=True):
+    """The relay ``peer`` keeps a place for us: others reach us at ``addresses``.
+
+    It ends each circuit after ``circuit_s`` seconds and ``circuit_bytes`` bytes; 0: it did not say.
+    """
+
+    type: ClassVar[str] = "peer.relay_reserved"
+    peer: str
+    addresses: tuple[str, ...]
+    holds_s: float
+    circuit_s: float
+    circuit_bytes: int
+
+
+class PeerRelayLost(Fact, frozen=True, kw_only=True):
+    """Nobody reaches us through the relay ``peer`` any more."""
+
+    type: ClassVar[str] = "peer.relay_lost"
+    peer: str
+    reason: str
+
+
+class NodeReachabilityChanged(Fact, frozen=True, kw_only=True):
+    """What peers found that dialled us back: ``public`` (at ``addresses``), ``private`` or ``unknown``."""
+
+    type: ClassVar[str] = "node.reachability_changed"
+    reachability: str
+    addresses: tuple[str, ...]
+    askable: int
+
+
+class NodePortMapped(Fact, frozen=True, kw_only=True):
+    """The router passes on to us what comes to ``address``."""
+
+    type: ClassVar[str] = "node.port_mapped"
+    address: str
+    gateway: str
+
+
 FACTS = (
     PeerDiscovered,
     PeerDialFailed,
@@ -143,4 +208,10 @@ FACTS = (
     PeerSuspected,
     PeerConfirmedDown,
     PeerRejoined,
+    PeerPathChanged,
+    PeerHolePunched,
+    PeerRelayReserved,
+    PeerRelayLost,
+    NodeReachabilityChanged,
+    NodePortMapped,
 )

@@ -14,6 +14,7 @@ from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 from mesh.p2p.host.connections import Connection
+from mesh.p2p.host.negotiation import negotiate
 from mesh.p2p.host.swarm import read_up_to
 from mesh.p2p.overlay import Identified
 
@@ -35,14 +36,26 @@ class Identifier:
         identify.AGENT_VERSION = agent
         host.set_stream_handler(PUSH, self.take_push)
 
-    async def ask(self, connection: Connection, stream: INetStream) -> None:
+    async def ask(self, connection: Connection, stream: INetStream) -> Identified:
         """Read the peer's answer on an identify stream that we opened, and report it."""
         try:
-            identified = parse(connection.peer, await read_up_to(stream, MAX_BYTES, _TIMEOUT_S))
+            payload = await read_up_to(stream, MAX_BYTES, _TIMEOUT_S)
+            identified = parse(connection.peer, payload)
+            connection.observed = observed_in(payload)
             connection.protocols = frozenset(identified.protocols)
             self._report(identified)
+            return identified
         finally:
             await stream.close()
+
+    async def push(self, connection: Connection) -> None:
+        """Tell a peer of a change. Raises StreamRefused and what streams raise when they end."""
+        if PUSH not in connection.protocols:
+            return
+        stream = await negotiate(connection, PUSH)
+        payload = identify._mk_identify_protobuf(self._host, None).SerializeToString()  # noqa: SLF001 - it has no other
+        await stream.write(varint.encode_uvarint(len(payload)) + payload)
+        await stream.close()
 
     async def take_push(self, stream: INetStream) -> None:
         """The peer tells of a change by itself."""
@@ -66,13 +79,22 @@ def parse(peer: str, payload: bytes) -> Identified:
         protocols=tuple(str(protocol) for protocol in message.protocols[:MAX_PROTOCOLS]),
         addresses=tuple(
             f"{address}/p2p/{peer}"
-            for address in map(_readable, message.listen_addrs[:MAX_ADDRESSES])
+            for address in map(readable, message.listen_addrs[:MAX_ADDRESSES])
             if address is not None
         ),
     )
 
 
-def _readable(raw: bytes) -> Multiaddr | None:
+def observed_in(payload: bytes) -> str:
+    """Our address as the sender of a (valid) identify message sees it; empty when it does not say."""
+    length, used = varint.decode_varint_with_size(payload)
+    message = Identify()
+    message.ParseFromString(payload[used : used + length])
+    return str(readable(message.observed_addr) or "") if message.observed_addr else ""
+
+
+def readable(raw: bytes) -> Multiaddr | None:
+    """A multiaddr that a peer sent, or None where it is none."""
     try:
         address = Multiaddr(raw)
         str(address)

@@ -9,6 +9,9 @@ from libp2p.io.exceptions import ConnectionClosedError
 from mesh.p2p.host.channels import READ_AHEAD_BYTES, Channel
 from mesh.p2p.host.private import NetworkKeyDiffers
 
+# The transport of a wire that a relay passes on.
+RELAYED = "relay"
+
 
 class Wire(ReadWriteCloser):
     """A connection over any `Channel`: reads ahead, knows when it last heard anything, and why it ended.
@@ -20,6 +23,7 @@ class Wire(ReadWriteCloser):
         self, channel: Channel, remote: tuple[str, int], *, inbound: bool, transport: str, hang_up: Callable[[], None]
     ) -> None:
         self.channel = channel
+        self.socket: trio.socket.SocketType | None = None  # of TCP, whatever was laid over it
         self.inbound = inbound
         self.transport = transport
         self.opened_at = trio.current_time()
@@ -108,7 +112,9 @@ class Wire(ReadWriteCloser):
 def tcp_wire(stream: trio.SocketStream, *, inbound: bool) -> Wire:
     """The wire of a TCP connection. Raises OSError when it is gone already."""
     host, port = stream.socket.getpeername()[:2]
-    return Wire(stream, (str(host), int(port)), inbound=inbound, transport="tcp", hang_up=stream.socket.close)
+    wire = Wire(stream, (str(host), int(port)), inbound=inbound, transport="tcp", hang_up=stream.socket.close)
+    wire.socket = stream.socket
+    return wire
 
 
 def _multiaddr(remote: tuple[str, int]) -> str:
