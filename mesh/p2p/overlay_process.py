@@ -35,6 +35,7 @@ from mesh.p2p.overlay import (
     OverlayFact,
     OverlayHandler,
     PortMapped,
+    Provider,
     RelayLost,
     RelayReserved,
     Restarted,
@@ -75,6 +76,8 @@ class ProcessOverlay:
         self._access = Access()
         self._protocols: tuple[str, ...] = ()
         self._topics: tuple[str, ...] = ()
+        self._dht = ""
+        self._provided: tuple[str, ...] = ()
         self._handler: OverlayHandler | None = None
         self._link = HostLink(run_dir, on_notice=self._noticed, on_stream=self._joined, on_lost=self._link_lost)
         self._settings_pipe = os.open(os.devnull, os.O_RDONLY)
@@ -111,11 +114,13 @@ class ProcessOverlay:
         through_relays = (address for addresses in self._circuits.values() for address in addresses)
         return tuple(dict.fromkeys((*listening, *self._mapped, *through_relays)))
 
-    async def start(self, handler: OverlayHandler, *, protocols: Sequence[str], topics: Sequence[str]) -> None:
+    async def start(
+        self, handler: OverlayHandler, *, protocols: Sequence[str], topics: Sequence[str], dht: str = ""
+    ) -> None:
         """See `Overlay.start`. Raises ConfigError for settings that cannot be meant."""
         self._check_settings()
         self._handler = handler
-        self._protocols, self._topics = tuple(protocols), tuple(topics)
+        self._protocols, self._topics, self._dht = tuple(protocols), tuple(topics), dht
         await self._link.open()
         try:
             await self._process.start()
@@ -176,6 +181,21 @@ class ProcessOverlay:
         assert isinstance(stream, Stream)
         return stream
 
+    async def provide(self, names: Sequence[str]) -> None:
+        """See `Overlay.provide`."""
+        self._provided = tuple(names)
+        if self._dht or self._handler is None:
+            await self._ask(wire.Provide(next(self._ids), self._provided), _CHECK_TIMEOUT_S, OverlayDown)
+
+    async def find_providers(self, name: str, timeout: float) -> tuple[Provider, ...]:
+        """See `Overlay.find_providers`."""
+        if not self._dht and self._handler is not None:
+            return ()
+        command = wire.FindProviders(next(self._ids), name, timeout)
+        found = await self._ask(command, timeout + _COMMAND_GRACE_S, OverlayDown)
+        assert isinstance(found, wire.Found)
+        return found.providers
+
     async def publish(self, topic: str, data: bytes) -> None:
         """See `Overlay.publish`."""
         if len(data) > _MAX_GOSSIP_BYTES:
@@ -193,7 +213,7 @@ class ProcessOverlay:
 
     async def _ask(
         self,
-        command: wire.Dial | wire.Disconnect | wire.Restrict | wire.OpenStream | wire.Publish | wire.AreYouThere,
+        command: wire.Question,
         timeout_s: float,
         failure: type[MeshError],
     ) -> wire.Notice | Stream:
@@ -229,7 +249,7 @@ class ProcessOverlay:
                 self._listening.set_result(notice)
             case wire.StartFailed() if self._listening is not None and not self._listening.done():
                 self._listening.set_exception(ListenError(notice.what, remedy=notice.remedy))
-            case wire.Done() | wire.Failed():
+            case wire.Done() | wire.Failed() | wire.Found():
                 self._settle(notice.id, notice)
             case wire.Happened():
                 self._happened(wire.fact_of(notice))
@@ -307,6 +327,8 @@ class ProcessOverlay:
             agent=self._agent,
             protocols=self._protocols,
             topics=self._topics,
+            dht=self._dht,
+            provided=self._provided,
             limits=limits,
             nat=nat_settings(config),
             access=self._access,

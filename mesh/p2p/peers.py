@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import assert_never
 
 import structlog
@@ -37,6 +37,7 @@ from mesh.p2p.overlay import (
     OverlayFact,
     PathChanged,
     PortMapped,
+    Provider,
     ReachabilityChanged,
     Refused,
     RelayLost,
@@ -84,6 +85,8 @@ class Peers:
         self._overlay = overlay
         self._chronicle = Chronicle(journal)
         self._topics = Topics(mesh)
+        self._mesh = mesh
+        self._dht = f"/mesh/{mesh}/kad/1.0.0" if config.dht else ""
         self._clock = clock
         self._static = static_peers([*config.peers, *relays(config.relays if config.relay != "off" else ())], peer_id)
         self._links: dict[str, Link] = {}
@@ -178,7 +181,7 @@ class Peers:
     async def start(self) -> None:
         """Join. Raises ListenError."""
         protocols = [PROTOCOL, *self._acceptors]
-        await self._overlay.start(self, protocols=protocols, topics=self._topics.registered())
+        await self._overlay.start(self, protocols=protocols, topics=self._topics.registered(), dht=self._dht)
         for peer, addresses in self._static.items():
             self._learn(peer, addresses, "static", static=True)
         self.keepers = (
@@ -234,6 +237,17 @@ class Peers:
         if len(data) > MAX_GOSSIP_BYTES:
             raise ValueError(f"gossip of {len(data)} bytes; the limit is {MAX_GOSSIP_BYTES}")
         await self._overlay.publish(self._topics.on_wire(topic), data)
+
+    async def provide(self, names: Iterable[str]) -> None:
+        """Let others of this mesh find us by exactly these names from now on. Raises OverlayDown."""
+        await self._overlay.provide([self._in_mesh(name) for name in names])
+
+    async def find_providers(self, name: str, timeout: float) -> tuple[Provider, ...]:
+        """Who is said to provide ``name`` in this mesh: hints. Raises OverlayDown."""
+        return await self._overlay.find_providers(self._in_mesh(name), timeout)
+
+    def _in_mesh(self, name: str) -> str:
+        return f"/mesh/{self._mesh}/{name}"
 
     def connected(self) -> frozenset[str]:
         """The peers that can be called now."""

@@ -19,13 +19,14 @@ from mesh.p2p.overlay import (
     Disconnected,
     Identified,
     OverlayDown,
+    Provider,
     Refused,
     Restarted,
     Stream,
     StreamRefused,
 )
 from tests.kit.certificates import make_certificate
-from tests.kit.overlays import PROTOCOL, TOPIC, MemoryWorld, ProcessWorld, Recorder, World, reset
+from tests.kit.overlays import PROTOCOL, TOPIC, MemoryWorld, Node, ProcessWorld, Recorder, World, reset
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -39,6 +40,19 @@ async def read_to_end(stream: Stream) -> bytes:
     except ConnectionError:
         pass
     return received
+
+
+async def found(node: Node, name: str, provider: Node | None) -> Provider | None:
+    """What the DHT says, once it names ``provider``; None for one that nobody provides."""
+    async with asyncio.timeout(20):
+        while True:
+            told = {one.peer: one for one in await node.overlay.find_providers(name, 10)}
+            if provider is None:
+                assert not told
+                return None
+            if provider.peer in told:
+                return told[provider.peer]
+            await asyncio.sleep(0.1)
 
 
 class OverlayContract:
@@ -264,6 +278,27 @@ class OverlayContract:
     async def test_an_overlay_that_runs_gives_a_sign_of_life(self, world: World) -> None:
         await asyncio.wait_for(world.nodes[0].overlay.check(), 10)
 
+    async def test_who_provides_something_is_found_through_others(self, world: World) -> None:
+        a, b, c = world.nodes
+        await a.dial(b)
+        await b.dial(c)
+        await c.overlay.provide(["thing", "other thing"])
+        provider = await found(a, "thing", c)
+        assert provider.by in {b.peer, c.peer}
+        assert set(provider.addresses) & set(c.overlay.addresses)
+        assert await a.overlay.find_providers("nothing", 5) == ()
+        await found(c, "nothing", None)
+        await a.overlay.dial(c.peer, provider.addresses, 10)
+
+    async def test_providers_are_found_again_after_a_crash(self, world: World) -> None:
+        a, b, c = world.nodes
+        name = f"thing of {c.peer}"
+        await c.overlay.provide([name])
+        await world.crash(c)
+        await b.dial(c)
+        await a.dial(b)
+        await found(a, name, c)
+
     async def test_a_crash_is_noticed_and_the_overlay_comes_back_where_it_was(self, world: World) -> None:
         a, b, c = world.nodes
         await a.dial(b)
@@ -292,6 +327,8 @@ class OverlayContract:
             a.overlay.dial(b.peer, b.overlay.addresses, 1),
             a.overlay.open_stream(b.peer, PROTOCOL, 1),
             a.overlay.publish(TOPIC, b"x"),
+            a.overlay.provide(["x"]),
+            a.overlay.find_providers("x", 1),
             a.overlay.check(),
         ):
             with pytest.raises(OverlayDown):

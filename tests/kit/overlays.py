@@ -17,6 +17,7 @@ from mesh.p2p.overlay_process import ProcessOverlay
 
 PROTOCOL = "/test/echo/1"
 TOPIC = "test"
+DHT = "/test/kad/1.0.0"
 WAIT_S = 20.0
 T = TypeVar("T")
 
@@ -115,7 +116,7 @@ class MemoryWorld:
 
     async def start(self) -> None:
         for node in self.nodes:
-            await node.overlay.start(node.heard, protocols=[PROTOCOL], topics=[TOPIC])
+            await node.overlay.start(node.heard, protocols=[PROTOCOL], topics=[TOPIC], dht=DHT)
 
     async def stop(self) -> None:
         for node in self.nodes:
@@ -151,7 +152,7 @@ class ProcessWorld:
 
     async def start(self) -> None:
         await asyncio.gather(
-            *(node.overlay.start(node.heard, protocols=[PROTOCOL], topics=[TOPIC]) for node in self.nodes)
+            *(node.overlay.start(node.heard, protocols=[PROTOCOL], topics=[TOPIC], dht=DHT) for node in self.nodes)
         )
 
     async def stop(self) -> None:

@@ -22,6 +22,7 @@ from mesh.p2p.host.connections import Connection, Connections
 from mesh.p2p.host.control import Control, connect_local
 from mesh.p2p.host.damping import Damper
 from mesh.p2p.host.delimited import PeerFault
+from mesh.p2p.host.dht import Dht
 from mesh.p2p.host.dialling import Dialler
 from mesh.p2p.host.layers import Layers
 from mesh.p2p.host.listening import Bound, bind
@@ -31,7 +32,8 @@ from mesh.p2p.host.settings import HostSettings
 from mesh.p2p.host.swarm import make_host, multiaddrs
 from mesh.p2p.host.tcp import Doorkeeper, DoorTcp
 from mesh.p2p.host.traversal import Traversal
-from mesh.p2p.overlay import OverlayFact, StreamRefused
+from mesh.p2p.interfaces import dialable, interface_ips
+from mesh.p2p.overlay import Identified, OverlayFact, StreamRefused
 
 # Of the streams that a peer with our limits takes from us, these are for gossip and identify.
 _RESERVED_STREAMS = 2
@@ -123,6 +125,7 @@ class Service:
             on_paced=self._gossip_paced,
             is_connected=lambda peer: self._connections.of(peer) is not None,
         )
+        self._dht = self._make_dht() if settings.dht else None
         self._closed_by_node: dict[int, trio.Event] = {}
         self._floods = Damper(burst=_STREAM_FLOOD, per_s=_STREAM_FLOOD_PER_S)
         self._stream_ids = itertools.count(1)
@@ -133,6 +136,9 @@ class Service:
         self._guard_stream_handlers()
         for protocol in self._settings.protocols:
             self._host.set_stream_handler(TProtocol(protocol), self._accept)
+        if self._dht is not None:
+            self._host.set_stream_handler(TProtocol(self._dht.protocol), self._dht.serve)
+            self._nursery.start_soon(self._dht.keep)
         self._traversal.start()
         listen = multiaddrs([one.address for one in self._bound])
         async with self._host.run(listen):
@@ -166,6 +172,8 @@ class Service:
                 self._control.send(wire.Done(command.id))
             case wire.OpenStream():
                 self._answer(command.id, lambda: self._open_stream(command), says_done=False)
+            case wire.Provide() | wire.FindProviders():
+                self._obey_about_dht(command)
             case wire.Publish():
                 self._answer(command.id, lambda: self._pubsub.publish(command.topic, command.data))
 
@@ -183,6 +191,38 @@ class Service:
                     self._control.send(wire.Done(command_id))
 
         self._nursery.start_soon(task)
+
+    def _make_dht(self) -> Dht:
+        own, protocol = str(self._host.get_id()), self._settings.dht
+        dht = Dht(
+            protocol,
+            own,
+            self._connections,
+            addresses=lambda: tuple(f"{at}/p2p/{own}" for at in dialable(self._listening(), interface_ips())),
+            dial=self._dialler.dial,
+            open_stream=lambda connection: negotiate(connection, protocol),
+            on_misbehaved=self._drop,
+            on_refused=lambda connection, refusal: self._complaints.refused(
+                connection.wire.address, refusal, connection.peer
+            ),
+        )
+        dht.provide(self._settings.provided)
+        return dht
+
+    def _listening(self) -> list[str]:
+        return [one.address for one in self._bound]
+
+    def _obey_about_dht(self, command: wire.Provide | wire.FindProviders) -> None:
+        if isinstance(command, wire.FindProviders):
+            self._answer(command.id, lambda: self._find(command), says_done=False)
+            return
+        if self._dht is not None:
+            self._dht.provide(command.names)
+        self._control.send(wire.Done(command.id))
+
+    async def _find(self, command: wire.FindProviders) -> None:
+        found = await self._dht.find(command.name, command.timeout_s) if self._dht is not None else ()
+        self._control.send(wire.Found(command.id, found))
 
     def _disconnect(self, command: wire.Disconnect) -> None:
         for connection in self._connections.all_of(command.peer):
@@ -343,6 +383,8 @@ class Service:
     # --- reports -------------------------------------------------------------------------------------------------
 
     def _report(self, fact: OverlayFact) -> None:
+        if isinstance(fact, Identified) and self._dht is not None:
+            self._dht.identified(fact)
         self._control.send(wire.happened(fact))
 
     def _heard(self, topic: str, peer: str, data: bytes) -> None:

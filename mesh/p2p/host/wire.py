@@ -17,6 +17,7 @@ from mesh.p2p.overlay import (
     OverlayFact,
     PathChanged,
     PortMapped,
+    Provider,
     ReachabilityChanged,
     Refused,
     RelayLost,
@@ -79,13 +80,30 @@ class AreYouThere(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
+class Provide(msgspec.Struct, frozen=True, tag=True):
+    """Be found by these names, and by no others any more."""
+
+    id: int
+    names: tuple[str, ...]
+
+
+class FindProviders(msgspec.Struct, frozen=True, tag=True):
+    """Ask the DHT; answered by `Found`."""
+
+    id: int
+    name: str
+    timeout_s: float
+
+
 class CloseStream(msgspec.Struct, frozen=True, tag=True):
     """The node let go of a stream, both ways."""
 
     stream: int
 
 
-Command = Dial | Disconnect | Restrict | OpenStream | Publish | AreYouThere | CloseStream
+# What is answered.
+Question = Dial | Disconnect | Restrict | OpenStream | Publish | AreYouThere | Provide | FindProviders
+Command = Question | CloseStream
 
 
 class Listening(msgspec.Struct, frozen=True, tag=True):
@@ -124,6 +142,13 @@ class StreamOpened(msgspec.Struct, frozen=True, tag=True):
     protocol: str
 
 
+class Found(msgspec.Struct, frozen=True, tag=True):
+    """What the DHT says to the command ``id``."""
+
+    id: int
+    providers: tuple[Provider, ...]
+
+
 class Gossip(msgspec.Struct, frozen=True, tag=True):
     """A message of a topic, its signature checked."""
 
@@ -139,7 +164,7 @@ class Happened(msgspec.Struct, frozen=True, tag=True):
     fact: msgspec.Raw
 
 
-Notice = Listening | StartFailed | Done | Failed | StreamOpened | Gossip | Happened
+Notice = Listening | StartFailed | Done | Failed | StreamOpened | Found | Gossip | Happened
 
 _FACTS: dict[str, type[OverlayFact]] = {
     fact.__name__: fact
