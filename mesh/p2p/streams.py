@@ -1,5 +1,6 @@
 """Keeps the two streams with each connected peer: the one that we opened and ask on, the one that it opened."""
 
+import asyncio
 import random
 from collections.abc import Callable, Mapping
 
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 # The first pause before a stream that ended is opened again: there is a connection, so that it costs little.
 _REOPEN_S = 0.05
+_IDLE_POLL_S = 0.05
 
 Fault = PeerMisbehaved | SessionRefused
 OnPong = Callable[[Link, int, float, float], None]
@@ -93,6 +95,10 @@ class Streams:
         """Have a stream to ask on for as long as there is a connection."""
         link.keeper = self._tasks.start(self._keep(link), f"keep a stream to {link.peer}")
 
+    def renew(self, link: Link) -> None:
+        """There is a better connection than the one of our stream: ask on another, once no call is under way."""
+        link.renewal.set()
+
     def accept(self, link: Link, stream: Stream) -> None:
         """Answer on a stream that the peer opened; it takes the place of an earlier one."""
         self.end_answering(link)
@@ -130,10 +136,41 @@ class Streams:
             except (StreamRefused, OverlayDown) as error:
                 log.debug("no stream", peer=link.peer, why=error.what)
             else:
-                await self._ask(link, stream)
+                await self._ask_on(link, stream)
             if self._clock.monotonic() - opened >= SETTLED_S:
                 backoff.succeed()
             await self._clock.sleep(backoff.fail())
+
+    async def _ask_on(self, link: Link, stream: Stream) -> None:
+        """Ask on a stream, and on whatever takes its place, until the last has ended."""
+        link.renewal.clear()
+        renewal = asyncio.create_task(self._replacement(link), name=f"renew the stream to {link.peer}")
+        asking = {asyncio.create_task(self._ask(link, stream), name=f"ask {link.peer}")}
+        try:
+            while asking:
+                done, _ = await asyncio.wait({renewal, *asking}, return_when=asyncio.FIRST_COMPLETED)
+                for task in done & asking:
+                    asking.discard(task)
+                    task.result()
+                if renewal in done:
+                    asking.add(asyncio.create_task(self._ask(link, renewal.result()), name=f"ask {link.peer}"))
+                    renewal = asyncio.create_task(self._replacement(link), name=f"renew the stream to {link.peer}")
+        finally:
+            for task in (renewal, *asking):
+                task.cancel()
+            await asyncio.gather(renewal, *asking, return_exceptions=True)
+
+    async def _replacement(self, link: Link) -> Stream:
+        """A stream to ask on instead, when `renew` says so. The acceptor ends the old one, so it has to be idle."""
+        while True:
+            await link.renewal.wait()
+            link.renewal.clear()
+            while link.calling is not None and link.calling.in_flight:
+                await self._clock.sleep(_IDLE_POLL_S)
+            try:
+                return await self._overlay.open_stream(link.peer, PROTOCOL, self._config.dial_timeout_s)
+            except (StreamRefused, OverlayDown) as error:
+                log.debug("no better stream", peer=link.peer, why=error.what)
 
     async def _ask(self, link: Link, stream: Stream) -> None:
         def begin(hello: Hello, wire: Wire) -> Calling:
@@ -150,15 +187,21 @@ class Streams:
                 pack_over=self._pack_over(hello),
             )
 
-        session = link.asking = Session(
+        def use() -> None:
+            link.asking = session
+            self._on_usable(link)
+
+        session = Session(
             stream,
             self._hello,
             begin,
             self._clock,
             opener=True,
-            on_usable=lambda: self._on_usable(link),
+            on_usable=use,
             on_leaving=lambda reason: self._on_leaving(link, reason),
         )
+        if link.calling is None:
+            link.asking = session
         why = "the connection was lost"
         try:
             why = await session.run()
