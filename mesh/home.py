@@ -42,6 +42,11 @@ class Home:
         return self.root / "state.sqlite"
 
     @property
+    def snapshots(self) -> Path:
+        """Live states as they were at some positions of the journal; may be deleted at any time."""
+        return self.root / "snapshots"
+
+    @property
     def credentials(self) -> Path:
         """NATS credentials of the node, the operator and the readers, one file each, mode 0600."""
         return self.root / "credentials"

@@ -11,7 +11,13 @@ from mesh.events.broker_embedded import EmbeddedBroker
 from mesh.events.broker_external import ExternalBroker
 from mesh.events.reader_nats import NatsEventReader
 from mesh.events.readers import credentials_file, load_credentials
+from mesh.events.snapshots import SnapshotFiles
 from mesh.home import Home, HomeLock
+
+
+def snapshot_files(home: Home, config: Config, owner: str) -> SnapshotFiles:
+    """The snapshots of the live states of the node ``owner``, folded under these settings."""
+    return SnapshotFiles(home.snapshots, owner, settings=repr((config.health.window, config.share)))
 
 
 def is_running(home: Home) -> bool:

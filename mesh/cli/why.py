@@ -14,8 +14,12 @@ from mesh.cli.render import console, print_json, short_peer
 from mesh.errors import MeshError
 
 if TYPE_CHECKING:
+    from mesh.config import Config
+    from mesh.events.store import EventReader
     from mesh.experts.explain import DecisionExplained, Explanation
     from mesh.experts.links import LinkQuality
+    from mesh.experts.state import RoutingState
+    from mesh.home import Home
 
 Names = Mapping[str, str]
 
@@ -49,15 +53,57 @@ async def _explain(request: str, options: ReadOptions) -> "Explanation":
     from mesh.journals import journal_reader
 
     home, config = options.load()
-    explainer = Explainer(load_key_file(home.key_file).peer_id, request)
+    local = load_key_file(home.key_file).peer_id
     async with journal_reader(home, config) as reader:
-        async for batch in reader.read():
+        state, first = await _begin(request, local, home, config, reader)
+        explainer = Explainer(local, request, state)
+        async for batch in reader.read(first):
             for record in batch:
                 explainer.feed(decode(record))
     try:
         return explainer.result()
     except LookupError as error:
         raise MeshError(str(error), remedy="`mesh requests` lists the ids.") from None
+
+
+async def _begin(
+    request: str, local: str, home: "Home", config: "Config", reader: "EventReader"
+) -> "tuple[RoutingState, int]":
+    """What routing knew at the last snapshot before the request, and the position that follows it.
+
+    The tables say where the request begins. Where they do not know it, or the journal has something else there, all of
+    the journal is folded.
+    """
+    from mesh.experts.state import RoutingState
+    from mesh.journals import snapshot_files
+
+    state = RoutingState(local)
+    began = await _taken_in_at(request, local, home, config, reader)
+    snapshots = snapshot_files(home, config, local)
+    snapshot = await snapshots.fitting(reader, began - 1) if began is not None else None
+    if snapshot is None:
+        return state, 1
+    snapshot.restore({"routing": state})
+    return state, snapshot.position + 1
+
+
+async def _taken_in_at(request: str, local: str, home: "Home", config: "Config", reader: "EventReader") -> int | None:
+    from mesh.events.codec import decode
+    from mesh.events.vocabulary.requests import RequestReceived
+    from mesh.projections.database import DatabaseMissing, DatabaseUnusable, database_url
+    from mesh.projections.queries import Queries
+
+    try:
+        async with Queries(database_url(home, config.storage)) as tables:
+            position = await tables.taken_in_at(request, local)
+    except (DatabaseMissing, DatabaseUnusable):
+        return None
+    if position is None or position > await reader.last_position():
+        return None
+    async for (record,) in reader.read(position, position):
+        fact = decode(record).fact
+        return position if isinstance(fact, RequestReceived) and fact.request == request else None
+    return None
 
 
 def _print_decision(out: Console, decision: "DecisionExplained", names: Names) -> None:

@@ -11,7 +11,9 @@ from mesh.events.subjects import STREAM
 from mesh.events.wire import Message, publication, status_of
 
 _PULLS = 3
-_BATCH = 500
+# What is stored is asked for in large pulls, so that the server goes on sending while a batch is folded.
+_BATCH = 4000
+_BATCH_WAITING = 500
 _BYTES = 8 << 20
 _EXPIRES_S = 30.0
 _HEARTBEAT_S = 5.0
@@ -30,6 +32,7 @@ class Pulls:
     def __init__(self, connection: Connection, *, wait: bool) -> None:
         self._connection = connection
         self._wait = wait
+        self._batch = _BATCH_WAITING if wait else _BATCH
         self._consumer = f"mesh_{os.urandom(8).hex()}"
         self._arrived: list[Message] = []
         self._due = [0] * _PULLS
@@ -79,7 +82,7 @@ class Pulls:
     def _ask(self) -> None:
         if self._dry and not self._wait:
             return
-        request: dict[str, object] = {"batch": _BATCH, "max_bytes": _BYTES}
+        request: dict[str, object] = {"batch": self._batch, "max_bytes": _BYTES}
         if self._wait:
             request |= {"expires": int(_EXPIRES_S * 1e9), "idle_heartbeat": int(_HEARTBEAT_S * 1e9)}
         else:
@@ -88,7 +91,7 @@ class Pulls:
         subject = f"{jetstream.API}.CONSUMER.MSG.NEXT.{STREAM}.{self._consumer}"
         for slot, due in enumerate(self._due):
             if due == 0:
-                self._due[slot] = _BATCH
+                self._due[slot] = self._batch
                 self._connection.write(publication(subject, body, reply=f"{self._connection.inbox}.p.{slot}"))
 
     def _on_messages(self, messages: list[Message]) -> None:

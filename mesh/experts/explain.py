@@ -81,11 +81,12 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 class Explainer:
     """Explains one request: feed it the journal from the first event on, in order, then ask for the `result`.
 
-    ``local`` is the node whose journal it is. The journal is folded once, however many decisions there were.
+    ``local`` is the node whose journal it is. The journal is folded once, however many decisions there were. With
+    ``state``, which is what routing knew at some position before the request, feed it what follows that position.
     """
 
-    def __init__(self, local: str, request: str) -> None:
-        self._state = RoutingState(local)
+    def __init__(self, local: str, request: str, state: RoutingState | None = None) -> None:
+        self._state = RoutingState(local) if state is None else state
         self._request = request
         self._decisions: list[DecisionExplained] = []
         self._timeline: list[Step] = []

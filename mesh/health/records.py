@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from mesh.events.live_state import LiveStruct
 from mesh.events.vocabulary.health import NodeSampled, PeerSampled
 
 Phase = Literal["pending", "raised", "acknowledged"]
@@ -87,7 +88,7 @@ class Alert(msgspec.Struct, frozen=True):
     actor: str = ""
 
 
-class Watched(msgspec.Struct):
+class Watched(LiveStruct, msgspec.Struct):
     """All of it: this node ``node``, and the last ``window`` samples of each target."""
 
     node: str

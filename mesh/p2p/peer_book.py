@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from mesh.events.envelope import Event, Fact
+from mesh.events.live_state import LiveStruct
 from mesh.events.vocabulary import health, network
 from mesh.p2p.addresses import merged
 from mesh.p2p.hints import usable
@@ -26,7 +27,7 @@ class Known(msgspec.Struct):
     via: str = ""
 
 
-class PeerBook(msgspec.Struct):
+class PeerBook(LiveStruct, msgspec.Struct):
     """Every peer that the node ``local`` was in touch with, bounded."""
 
     local: str
