@@ -193,6 +193,19 @@ class Stream:
     writer: asyncio.StreamWriter
 
 
+@dataclass(frozen=True)
+class Provider:
+    """A peer that is said to provide something: a hint. ``by`` said so, over a connection with ``via``.
+
+    ``addresses`` are those that ``by`` may know of; none where the peer is only named.
+    """
+
+    peer: str
+    addresses: tuple[str, ...]
+    by: str
+    via: str
+
+
 class OverlayHandler(Protocol):
     """Who hears from the overlay. Called on the event loop, in order; must return at once."""
 
@@ -212,8 +225,13 @@ class OverlayHandler(Protocol):
 class Overlay(Protocol):
     """A running member of the peer-to-peer network."""
 
-    async def start(self, handler: OverlayHandler, *, protocols: Sequence[str], topics: Sequence[str]) -> None:
-        """Listen and serve. Raises ListenError when an address is taken or unusable."""
+    async def start(
+        self, handler: OverlayHandler, *, protocols: Sequence[str], topics: Sequence[str], dht: str = ""
+    ) -> None:
+        """Listen and serve. Raises ListenError when an address is taken or unusable.
+
+        ``dht`` is the protocol of the DHT to be part of; empty: of none.
+        """
         ...
 
     async def stop(self) -> None:
@@ -247,6 +265,17 @@ class Overlay(Protocol):
 
     async def check(self) -> None:
         """Return once the overlay has shown that it is alive, whatever its peers are. Raises OverlayDown."""
+        ...
+
+    async def provide(self, names: Sequence[str]) -> None:
+        """From now on let others find us by exactly these names, in the DHT; also after a restart. Raises OverlayDown.
+
+        Others learn of it within seconds, and may believe in it for half an hour after it has ended.
+        """
+        ...
+
+    async def find_providers(self, name: str, timeout: float) -> tuple[Provider, ...]:
+        """Who is said to provide ``name``, besides us: hints, none where there is no DHT. Raises OverlayDown."""
         ...
 
     async def publish(self, topic: str, data: bytes) -> None:

@@ -16,6 +16,7 @@ from mesh.p2p.overlay import (
     OverlayDown,
     OverlayFact,
     OverlayHandler,
+    Provider,
     Refused,
     Restarted,
     Stream,
@@ -221,6 +222,22 @@ class MemoryNetwork:
             heard.add(far.peer_id)
             self._pass_on(far, topic, author, data, heard)
 
+    def find_providers(self, asking: "MemoryOverlay", name: str) -> tuple[Provider, ...]:
+        """Who provides ``name`` among all whom members of the DHT lead to, and who led there."""
+        met, frontier, found = {asking.peer_id}, [asking], []
+        while frontier:
+            near = frontier.pop(0)
+            for pair in self._beside.get(near.peer_id, {}).items():
+                far = self._listening.get(pair[0])
+                if far is None or self._is_silent(pair[1]) or far.dht != asking.dht or far.peer_id in met:
+                    continue
+                met.add(far.peer_id)
+                frontier.append(far)
+                if name in far.provided:
+                    by = far if near is asking else near
+                    found.append(Provider(far.peer_id, far.addresses, by.peer_id, by.addresses[0]))
+        return tuple(found)
+
     def _neighbours(self, near: "MemoryOverlay", topic: str) -> list[str]:
         neighbours = self._beside.get(near.peer_id, {})
         return [
@@ -260,14 +277,19 @@ class MemoryOverlay:
         self.agent = agent
         self.protocols: tuple[str, ...] = ()
         self.topics: tuple[str, ...] = ()
+        self.dht = ""
+        self.provided: frozenset[str] = frozenset()
         self.gate = Gate(Access())
         self._network = network
         self._handler: OverlayHandler | None = None
         self._restarts = 0
 
-    async def start(self, handler: OverlayHandler, *, protocols: Sequence[str], topics: Sequence[str]) -> None:
+    async def start(
+        self, handler: OverlayHandler, *, protocols: Sequence[str], topics: Sequence[str], dht: str = ""
+    ) -> None:
         """See `Overlay.start`."""
         self._network.join(self)
+        self.dht = dht
         self.protocols, self.topics = tuple(protocols), tuple(topics)
         self._handler = handler
 
@@ -339,6 +361,16 @@ class MemoryOverlay:
         """See `Overlay.check`."""
         self._require_up()
         await self._network.until_awake(self.peer_id)
+
+    async def provide(self, names: Sequence[str]) -> None:
+        """See `Overlay.provide`."""
+        self._require_up()
+        self.provided = frozenset(names)
+
+    async def find_providers(self, name: str, timeout: float) -> tuple[Provider, ...]:
+        """See `Overlay.find_providers`."""
+        self._require_up()
+        return self._network.find_providers(self, name) if self.dht else ()
 
     async def publish(self, topic: str, data: bytes) -> None:
         """See `Overlay.publish`."""

@@ -34,6 +34,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     protocols: tuple[str, ...]
     topics: tuple[str, ...]
+    dht: str = ""
+    provided: tuple[str, ...] = ()
     limits: Limits
     nat: NatSettings = NatSettings()
     access: Access = Access()
