@@ -13,7 +13,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from mesh.p2p.overlay import Disconnected, Misbehaved, OverlayFact, Refused, Restarted
+from mesh.p2p.overlay import Connected, Disconnected, Misbehaved, OverlayFact, Refused, Restarted
 from tests.kit.overlays import Node, ProcessWorld, pid_of, reset
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -206,6 +206,26 @@ async def test_a_hostile_peer_is_survived_and_recorded(siege: Siege, attack: str
         complaint = await siege.recorded(*rules)
         assert complaint.peer
         assert complaint.peer != siege.friend.peer
+
+
+async def test_a_peer_that_stops_reading_holds_up_nobody(siege: Siege) -> None:
+    """2.4 MB of gossip that it asked for and never takes; the friend gets all of it meanwhile, and answers at once."""
+    victim, friend = siege.victim, siege.friend
+    before = psutil.Process(pid_of(victim)).memory_info().rss
+    attack = asyncio.create_task(siege.attack("never_reads"))
+    await victim.heard.until(lambda: [f for f in victim.heard.of(Connected) if f.peer != friend.peer])
+    stream, far = await siege.friend.stream_to(victim)
+    for number in range(80):
+        async with asyncio.timeout(2):
+            await victim.overlay.publish("test", number.to_bytes(2, "big") + bytes(30_000))
+            stream.writer.write(b"ping")
+            assert await far.reader.readexactly(4) == b"ping"
+    await friend.heard.until(lambda: len({data[:2] for _, _, data in friend.heard.gossip}) >= 76, 5)
+    assert not attack.done()
+    assert psutil.Process(pid_of(victim)).memory_info().rss - before < 30 << 20
+    assert "deaf" in await attack
+    for one in (stream, far):
+        one.writer.close()
 
 
 async def test_memory_and_files_stay_flat_over_many_connections(siege: Siege) -> None:

@@ -27,6 +27,7 @@ ECHO = TProtocol("/test/echo/1")
 GIVE_UP_S = 6.0
 HEADER = struct.Struct("!BBHII")
 DATA, WINDOW_UPDATE, SYN = 0, 1, 1
+PING = 2
 
 
 class Attacker:
@@ -145,6 +146,33 @@ async def identify_junk(attacker: Attacker) -> None:
     await trio.sleep(0.5)
 
 
+async def never_reads(attacker: Attacker) -> None:
+    """Wants everything that is gossiped, shows signs of life, and reads nothing of what it gets."""
+    opened = trio.Event()
+
+    async def hold(stream) -> None:
+        opened.set()
+        await trio.sleep_forever()
+
+    attacker.host.set_stream_handler(GOSSIP, hold)
+    connection = await attacker.connect()
+    await opened.wait()
+    wanted = rpc_pb2.ControlMessage(graft=[rpc_pb2.ControlGraft(topicID="test")])
+    subscribed = [rpc_pb2.RPC.SubOpts(subscribe=True, topicid="test")]
+    await attacker.gossip(rpc_pb2.RPC(subscriptions=subscribed), rpc_pb2.RPC(control=wanted))
+
+    async def read(_n: int | None = None) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    secured = connection.muxed_conn.secured_conn
+    secured.read = read
+    print("deaf", flush=True)
+    for number in range(100):
+        await secured.write(HEADER.pack(0, PING, SYN, 0, number))
+        await trio.sleep(0.1)
+
+
 async def connect_and_go(attacker: Attacker) -> None:
     for _ in range(60):
         await attacker.connect()
@@ -164,6 +192,7 @@ ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
         gossip_garbage,
         gossip_oversized,
         identify_junk,
+        never_reads,
         connect_and_go,
     )
 }
@@ -174,7 +203,7 @@ async def main(name: str, address: str) -> None:
     host = new_host(key_pair=create_new_key_pair(secrets.token_bytes(32)), connection_config=config)
     async with host.run([]):
         victim = info_from_p2p_addr(Multiaddr(address))
-        with trio.move_on_after(60 if name == "connect_and_go" else GIVE_UP_S):
+        with trio.move_on_after({"connect_and_go": 60, "never_reads": 12}.get(name, GIVE_UP_S)):
             try:
                 await ATTACKS[name](Attacker(host, victim))
             except Exception as error:  # noqa: BLE001 - being thrown out is how most attacks end
