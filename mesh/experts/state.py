@@ -12,7 +12,6 @@ import msgspec
 
 from mesh.events.envelope import Event, Fact
 from mesh.events.live_state import LiveStruct
-from mesh.events.live_state import LiveStruct
 from mesh.events.vocabulary import experts, health, network, node, requests
 from mesh.experts.known import Offer, OpenRequest, Peer, Target
 from mesh.experts.links import Link
