@@ -231,6 +231,7 @@ class Node:
             mesh=config.node.mesh,
             clock=self._clock,
             rng_seed=randbits(64),
+            identity=self.identity,
         )
         self.access = access_control.AccessControl(
             self._access_state,

@@ -26,9 +26,13 @@ from mesh.p2p.tasks import TaskOwner
 
 TOPIC = "offers"
 # An offer is believed for this many intervals; it is recorded anew when half of that is over.
-VALID_INTERVALS = 6
+VALID_INTERVALS = 9
 # A peer that was not heard of for this many intervals is asked.
-QUIET_INTERVALS = 2
+QUIET_INTERVALS = 4.5
+# What changed is told twice, an interval apart, and then only after so many: two of those and a pull are within the
+# time that it is valid.
+RENEW_INTERVALS = 3.5
+TELL_TIMES = 2
 TICK_S = 1.0
 # No more often than this are the offers of one peer recorded, or ours announced, whatever changes.
 SPACING_S = 1.0
@@ -80,6 +84,8 @@ class OfferBoard:
         self._announced: frozenset[str] = frozenset()
         self._announced_at = float("-inf")
         self._news = False
+        self._told = b""
+        self._told_times = 0
         journal.listen(self._hear_journal)
         peers.serve(OFFERS, self._serve)
         peers.register(TOPIC, self.heard)
@@ -138,11 +144,17 @@ class OfferBoard:
     async def _announce(self) -> None:
         names = frozenset(offer.expert for offer in self._local.offers())
         news = self._news or names != self._announced
-        if self._clock.monotonic() - self._announced_at < (SPACING_S if news else self._interval_s):
+        since_s = self._clock.monotonic() - self._announced_at
+        if since_s < (SPACING_S if news else self._interval_s):
+            return
+        encoded = self._encoded()
+        self._told_times = self._told_times + 1 if encoded == self._told else 1
+        if self._told_times > TELL_TIMES and since_s < RENEW_INTERVALS * self._interval_s:
             return
         self._announced, self._announced_at, self._news = names, self._clock.monotonic(), False
+        self._told = encoded
         try:
-            await self._network.gossip(TOPIC, self._encoded())
+            await self._network.gossip(TOPIC, encoded)
         except MeshError as error:
             log.debug("offers were not gossiped", error=str(error))
 

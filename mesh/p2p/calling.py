@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from pydantic import JsonValue
 
@@ -29,6 +30,16 @@ _NEXT: dict[Kind | None, frozenset[Kind]] = {
 
 
 OnPong = Callable[[int, float, float], None]
+
+
+class Calls(Protocol):
+    """What makes calls on a stream."""
+
+    async def call(
+        self, method: str, header: Mapping[str, JsonValue], body: bytes, timeout: float, on_chunk: OnChunk | None
+    ) -> Reply:
+        """See `Calling.call`."""
+        ...
 
 
 class MadeCall:
@@ -109,6 +120,7 @@ class Calling:
         self._calls: dict[int, MadeCall] = {}
         self._last = 0
         self._closed: str | None = None
+        self.sealed: Calls | None = None  # what makes them sealed, where both sides want that
         self._react = {
             Kind.ACCEPTED: self._on_accepted,
             Kind.CREDIT: self._on_credit,
@@ -117,6 +129,16 @@ class Calling:
             Kind.BODY: self._on_body,
             Kind.ERROR: self._on_error,
         }
+
+    @property
+    def next_call(self) -> int:
+        """The number that the next call gets."""
+        return self._last + 1
+
+    @property
+    def limits(self) -> Limits:
+        """What we take of an answer."""
+        return self._ours
 
     @property
     def in_flight(self) -> int:
@@ -128,7 +150,7 @@ class Calling:
     ) -> Reply:
         """Ask, and wait for the answer. Raises CallFailed; when cancelled, the peer is told."""
         plain_bytes = 0
-        if self._pack_over and len(body) > self._pack_over:
+        if self._pack_over and len(body) > self._pack_over and method != messages.SEALED:
             started = self._loop.time()
             body, plain_bytes = await self._packed(body)
             timeout -= self._loop.time() - started

@@ -10,6 +10,10 @@ from mesh.p2p.link import Link
 from mesh.p2p.liveness import Change, Liveness, LocalHealth
 
 _TICKS_PER_BEAT = 4
+# Who pings, and was pinged so lately, leaves the next beat to the other: one ping for each beat tells both enough.
+_TAKING_TURNS_BEATS = 2.5
+# But a round trip is measured at least every so many beats.
+_OWN_BEATS = 4
 # When nobody at all has been heard of for so many beats, it may be us: suspicion begins after more than two.
 _DOUBT_BEATS = 1.25
 # An opener that sends nothing for this many of its own heartbeats (and this many seconds) has left its stream open.
@@ -46,6 +50,7 @@ class Heartbeat:
         now = self._clock.monotonic()
         link.heartbeats.forget_pending()
         link.next_ping = now
+        link.asked_at = now
         if link.liveness is None:
             link.liveness = Liveness(self._interval_s, now)
 
@@ -53,6 +58,13 @@ class Heartbeat:
         """A ping was answered."""
         now = self._clock.monotonic()
         if link.heartbeats.answer(sequence, now, asked=asked, answered=answered) and link.liveness is not None:
+            self._tell(link, link.liveness.beat(now))
+
+    def on_ping(self, link: Link) -> None:
+        """The peer pinged: as good a beat as an answer to ours, so that ours can wait for its turn."""
+        link.pinged_at = now = self._clock.monotonic()
+        link.next_ping = min(now + self._interval_s, link.asked_at + _OWN_BEATS * self._interval_s)
+        if link.liveness is not None:
             self._tell(link, link.liveness.beat(now))
 
     async def run(self) -> None:
@@ -96,7 +108,8 @@ class Heartbeat:
                 self._tell(link, link.liveness.heard(heard_at))
             self._tell(link, link.liveness.check(now))
         if link.calling is not None and link.asking is not None and now >= link.next_ping:
-            link.next_ping = now + self._interval_s
+            turns = 2 if now - link.pinged_at <= _TAKING_TURNS_BEATS * self._interval_s else 1
+            link.asked_at, link.next_ping = now, now + turns * self._interval_s
             sequence = link.heartbeats.send(now)
             link.asking.wire.put(messages.ping(sequence, int(self._clock.now() * 1e6)))
         if not lost:

@@ -20,6 +20,9 @@ VERSION = 1
 # The kind of the ERROR with call 0 by which a node says goodbye.
 LEAVING = "leaving"
 
+# The method of a call whose true method, header and body are sealed; see `mesh.p2p.sealed_calls`.
+SEALED = "sealed"
+
 MAX_HELLO_BYTES = 4096
 MAX_HEAD_BYTES = 16 * 1024  # the JSON of a request or a result
 MAX_ERROR_BYTES = 4096
@@ -52,6 +55,7 @@ def _finite(value: JsonValue) -> JsonValue:
 
 JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 Name = Annotated[str, Field(max_length=64)]
+HexKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Message(BaseModel):
@@ -78,7 +82,24 @@ class Hello(Message):
     role: Name = "node"
     heartbeat_ms: int = Field(default=1000, ge=10, le=600_000)
     features: Annotated[list[Annotated[str, Field(max_length=32)]], Field(max_length=32)] = []
+    seal: HexKey | None = None
     limits: Limits
+
+
+class SealedRequest(Message):
+    """What a sealed request holds; ``body_key`` opens a body that is a record of its own."""
+
+    method: str = Field(min_length=1, max_length=64)
+    header: JsonObject = {}
+    body_key: HexKey | None = None
+
+
+class SealedResult(Message):
+    """What the last record of a sealed answer holds: a header, or an error."""
+
+    header: JsonObject = {}
+    error: "ErrorBody | None" = None
+    body_key: HexKey | None = None
 
 
 class RequestHead(Message):
@@ -165,7 +186,7 @@ def expect_empty(frame: Frame) -> None:
 
 def hello(message: Hello) -> bytes:
     """The frame."""
-    return encode(Kind.HELLO, 0, message.model_dump_json().encode())
+    return encode(Kind.HELLO, 0, message.model_dump_json(exclude_none=True).encode())
 
 
 def request_head(
@@ -180,6 +201,12 @@ def result_head(header: Mapping[str, JsonValue], body_bytes: int, plain_bytes: i
     """A result's JSON. Raises TypeError or ValueError for what is not JSON or too large."""
     fields: dict[str, object] = {"body_bytes": body_bytes, "header": header}
     return _head({**fields, "plain_bytes": plain_bytes} if plain_bytes else fields)
+
+
+def sealed_content(fields: Mapping[str, object], inline: bytes) -> bytes:
+    """What a sealed record holds: ``u32 size | JSON | body``. Raises TypeError or ValueError as `request_head`."""
+    raw = _head({name: value for name, value in fields.items() if value is not None})
+    return _SIZE.pack(len(raw)) + raw + inline
 
 
 def _head(fields: dict[str, object]) -> bytes:

@@ -12,8 +12,8 @@ from mesh.clock import Clock
 from mesh.config import OverlayConfig
 from mesh.errors import PeerMisbehaved
 from mesh.events.journal import Journal
-from mesh.p2p.access import Access, Gate
 from mesh.identity import Identity
+from mesh.p2p.access import Access, Gate
 from mesh.p2p.addresses import merged, relays, static_peers
 from mesh.p2p.calls import CallFailed, Handler, OnChunk, Reply
 from mesh.p2p.chronicle import Chronicle

@@ -104,7 +104,7 @@ class Serving:
     ``requests`` of the limits bounds how many run or wait at a time, ``budget`` the bytes of their bodies; what is
     over is answered with ``overloaded``.
     Bodies of more than ``pack_over`` bytes are compressed; 0: that was not agreed on.
-    ``on_fault`` is told of a breach of the protocol that shows only after its frame was taken.
+    ``on_fault`` is told of a breach of the protocol that shows only after its frame was taken, ``on_ping`` of pings.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class Serving:
         budget: Budget,
         clock: Clock,
         on_fault: Callable[[PeerMisbehaved], None],
+        on_ping: Callable[[], None] = lambda: None,
         pack_over: int = 0,
     ) -> None:
         self._peer = peer
@@ -128,6 +129,7 @@ class Serving:
         self._budget = budget
         self._clock = clock
         self._on_fault = on_fault
+        self._on_pinged = on_ping
         self._pack_over = pack_over
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, ServedCall] = {}
@@ -237,6 +239,7 @@ class Serving:
     def _on_ping(self, frame: Frame) -> None:
         asked = messages.parse_ping(frame.body)
         self._wire.put(messages.pong(frame.call, asked, int(self._clock.now() * 1e6)))
+        self._on_pinged()
 
     def _find(self, frame: Frame) -> ServedCall | None:
         """The call; None when it is over, for such frames crossed with our last one."""
@@ -282,9 +285,9 @@ class Serving:
         call.body = await packing.unpacked(data, call.plain_bytes)
         self._wire.bytes_saved += len(call.body) - len(data)
 
-    async def _pack(self, reply: Reply) -> tuple[bytes, int]:
+    async def _pack(self, call: ServedCall, reply: Reply) -> tuple[bytes, int]:
         """What travels for the reply's body, and the body's size if that is something else."""
-        if not self._pack_over or len(reply.body) <= self._pack_over:
+        if not self._pack_over or len(reply.body) <= self._pack_over or call.method == messages.SEALED:
             return reply.body, 0
         data = await packing.packed(reply.body)
         if data is None:
@@ -293,7 +296,7 @@ class Serving:
         return data, len(reply.body)
 
     async def _answer(self, call: ServedCall, reply: Reply) -> None:
-        body, plain_bytes = await self._pack(reply)
+        body, plain_bytes = await self._pack(call, reply)
         if call.over:
             return
         call.spoke = True

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -18,6 +19,7 @@ from mesh.p2p.link import Link
 from mesh.p2p.membership import SETTLED_S
 from mesh.p2p.messages import DEFAULT_WINDOW_BYTES, PROTOCOL, VERSION, Hello, Limits
 from mesh.p2p.overlay import Overlay, OverlayDown, Stream, StreamRefused
+from mesh.p2p.sealed_streams import Sealing
 from mesh.p2p.serving import Serving
 from mesh.p2p.session import Session, SessionRefused
 from mesh.p2p.tasks import TaskOwner
@@ -66,12 +68,14 @@ class Streams:
         rng: random.Random,
         tasks: TaskOwner,
         *,
+        sealing: Sealing | None,
         on_usable: Callable[[Link], None],
         on_unusable: Callable[[Link], None],
         on_fault: Callable[[Link, Fault], None],
         on_greeted: Callable[[Link, Hello], None],
         on_leaving: Callable[[Link, str], None],
         on_pong: OnPong,
+        on_ping: Callable[[Link], None],
     ) -> None:
         self._overlay = overlay
         self._config = config
@@ -80,12 +84,14 @@ class Streams:
         self._clock = clock
         self._rng = rng
         self._tasks = tasks
+        self._sealing = sealing
         self._on_usable = on_usable
         self._on_unusable = on_unusable
         self._on_fault = on_fault
         self._on_greeted = on_greeted
         self._on_leaving = on_leaving
         self._on_pong = on_pong
+        self._on_ping = on_ping
         buffered = max(config.max_buffered_bytes, config.max_request_bytes)
         self._per_peer = max(buffered // 4, config.max_request_bytes)
         self._requests = Budget(buffered)
@@ -173,19 +179,25 @@ class Streams:
                 log.debug("no better stream", peer=link.peer, why=error.what)
 
     async def _ask(self, link: Link, stream: Stream) -> None:
+        sealing = self._sealing.begin(self._hello) if self._sealing is not None else None
+
         def begin(hello: Hello, wire: Wire) -> Calling:
             self._on_greeted(link, hello)
             budget = Budget(self._per_peer, self._answers)
-            return Calling(
+            on_fault = partial(self._end_by_fault, link, wire)
+            calling = Calling(
                 link.peer,
                 wire,
                 ours=self._hello.limits,
                 theirs=hello.limits,
                 budget=budget,
                 on_pong=lambda sequence, asked, answered: self._on_pong(link, sequence, asked, answered),
-                on_fault=lambda fault: self._end_by_fault(link, wire, fault),
+                on_fault=on_fault,
                 pack_over=self._pack_over(hello),
             )
+            if sealing is not None:
+                calling.sealed = sealing.calls(calling, hello, link.peer, on_fault)
+            return calling
 
         def use() -> None:
             link.asking = session
@@ -193,7 +205,7 @@ class Streams:
 
         session = Session(
             stream,
-            self._hello,
+            self._hello if sealing is None else sealing.hello,
             begin,
             self._clock,
             opener=True,
@@ -226,23 +238,26 @@ class Streams:
         self._on_fault(link, fault)
 
     async def _answer(self, link: Link, stream: Stream) -> None:
+        sealing = self._sealing.begin(self._hello) if self._sealing is not None else None
+
         def begin(hello: Hello, wire: Wire) -> Serving:
             self._on_greeted(link, hello)
             return Serving(
                 link.peer,
-                self._handlers,
+                self._handlers if sealing is None else sealing.handlers(self._handlers, hello, link.peer),
                 wire,
                 ours=self._hello.limits,
                 theirs=hello.limits,
                 budget=Budget(self._per_peer, self._requests),
                 clock=self._clock,
-                on_fault=lambda fault: self._end_by_fault(link, wire, fault),
+                on_ping=partial(self._on_ping, link),
+                on_fault=partial(self._end_by_fault, link, wire),
                 pack_over=self._pack_over(hello),
             )
 
         session = link.answering = Session(
             stream,
-            self._hello,
+            self._hello if sealing is None else sealing.hello,
             begin,
             self._clock,
             opener=False,

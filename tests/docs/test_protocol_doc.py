@@ -1,18 +1,23 @@
 """docs/protocol.md against the code: every example, every constant, and a client written from the document alone."""
 
 import asyncio
+import hashlib
+import hmac
 import json
 import re
 import struct
 from pathlib import Path
 
 import pytest
+from nacl import bindings
+from nacl.signing import SigningKey
 
 from mesh.config import OverlayConfig
 from mesh.experts import wire, wire_offers
 from mesh.experts.answers import digest, sign_answer, signed_bytes, verify_answer
+from mesh.experts.offers import RENEW_INTERVALS
 from mesh.identity import Identity
-from mesh.p2p import calls, messages, packing, session, topics
+from mesh.p2p import calls, messages, packing, sealed_calls, sealing, session, topics
 from mesh.p2p.calls import InboundCall, Reply
 from mesh.p2p.frames import Decoder, Frame, Kind, encode
 from mesh.p2p.memory_link import memory_stream
@@ -131,7 +136,7 @@ def test_the_numbers_in_the_text_are_those_of_the_code():
         f"more than {config.compress_over_bytes} bytes",
         f"{config.max_buffered_bytes >> 22} MiB of one peer, {config.max_buffered_bytes >> 20} MiB of all",
         f"at most {topics.MAX_GOSSIP_BYTES} bytes",
-        f"every {config.offer_interval_s:g} s",
+        f"again {config.offer_interval_s:g} s later, and every {RENEW_INTERVALS * config.offer_interval_s:g} s",
         topics.Topics("mesh").on_wire("offers"),
         wire.ASK,
         wire_offers.OFFERS,
@@ -144,9 +149,77 @@ def test_every_error_kind_and_rule_of_the_code_is_explained():
     for kind in calls._RETRYABLE:
         assert f"`{kind}`" in TEXT, kind
     sources = Path(messages.__file__).parent
-    for name in ("frames", "messages", "credit", "outbox", "calling", "serving", "session", "packing"):
+    for name in ("frames", "messages", "credit", "outbox", "calling", "serving", "session", "packing", "sealing"):
         for rule in re.findall(r"PeerMisbehaved\(\s*\"(\w+)\"", (sources / f"{name}.py").read_text()):
             assert f"`{rule}`" in TEXT, rule
+
+
+def expand(key: bytes, info: bytes) -> bytes:
+    return hmac.digest(key, info + b"\1", "sha256")
+
+
+def test_what_is_sealed_opens_with_what_the_document_says():
+    """Every step of section 12 from the vectors, with a library for curves and ciphers and nothing of ours."""
+    vectors = json_of("seal")
+    opener, acceptor = (
+        {k: bytes.fromhex(v) for k, v in vectors[s].items() if k != "peer"} for s in ("opener", "acceptor")
+    )
+    statics = [
+        bindings.crypto_sign_ed25519_sk_to_curve25519(SigningKey(s["seed"])._signing_key) for s in (opener, acceptor)
+    ]
+    public = [bindings.crypto_scalarmult_base(secret) for secret in statics]
+    for side in (opener, acceptor):
+        assert bindings.crypto_scalarmult_base(side["stream_secret"]) == side["hello_seal"]
+    mine = opener["stream_secret"]
+    results = bindings.crypto_scalarmult(mine, acceptor["hello_seal"])
+    results += bindings.crypto_scalarmult(mine, public[1])
+    results += bindings.crypto_scalarmult(statics[0], acceptor["hello_seal"])
+    assert bindings.crypto_scalarmult(acceptor["stream_secret"], public[0]) == results[64:]
+    peers = [vectors[side]["peer"].encode() for side in ("opener", "acceptor")]
+    parties = [*peers, opener["hello_seal"], acceptor["hello_seal"]]
+    context = b"".join(struct.pack(">I", len(party)) + party for party in parties)
+    extracted = hmac.digest(b"mesh-seal/1", results, "sha256")
+    secret = expand(extracted, b"mesh-seal/1 stream " + hashlib.sha256(context).digest())
+    assert secret.hex() == vectors["secret"]
+    keys = {}
+    for direction in ("request", "answer"):
+        keys[direction] = expand(secret, b"mesh-seal/1 " + direction.encode() + b" " + struct.pack(">Q", 1))
+        assert keys[direction].hex() == vectors[f"{direction}_key_of_call_1"]
+    head, parcel = messages.parse_head(RequestHead, frame_of("sealedrequest").body)
+    assert (head.method, head.header, head.body_bytes) == ("sealed", {}, len(parcel))
+    plain = opened(parcel, keys["request"], last=1)
+    (size,) = struct.unpack(">I", plain[:4])
+    assert (json.loads(plain[4 : 4 + size]), plain[4 + size :]) == ({"method": "expert.offers", "header": {}}, b"")
+    assert opened(hex_of("sealedchunk"), keys["answer"], last=0) == b"4"
+
+
+def opened(parcel: bytes, key: bytes, *, last: int) -> bytes:
+    (size,) = struct.unpack(">I", parcel[:4])
+    assert len(parcel) == 4 + size == 260
+    nonce = struct.pack(">B3xQ", last, 0)
+    plain = bindings.crypto_aead_chacha20poly1305_ietf_decrypt(parcel[4:], None, nonce, key)
+    (size,) = struct.unpack(">I", plain[:4])
+    assert not any(plain[4 + size :])
+    return plain[4 : 4 + size]
+
+
+def test_our_sealer_makes_the_same_bytes():
+    vectors = json_of("seal")
+    one, other = (Identity(bytes.fromhex(vectors[side]["seed"])) for side in ("opener", "acceptor"))
+    key = sealing.stream_key(bytes.fromhex(vectors["opener"]["stream_secret"]))
+    seals = sealing.agree(one, key, other.peer_id, vectors["acceptor"]["hello_seal"], opener=True)
+    content = messages.sealed_content({"method": "expert.offers", "header": {}}, b"")
+    record = seals.sealer("request", 1).seal(content, last=True)
+    parcel = struct.pack(">I", len(record)) + record
+    assert messages.with_head(
+        Kind.REQUEST, 1, messages.request_head("sealed", 5000, {}, len(parcel)), parcel
+    ) == hex_of("sealedrequest")
+    for said in (
+        sealing.LABEL.decode(),
+        f"at least {sealing.LEAST_RECORD_BYTES}",
+        f"more than {sealed_calls._INLINE_BYTES} bytes",
+    ):
+        assert said in TEXT, said
 
 
 class Client:

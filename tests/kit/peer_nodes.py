@@ -9,6 +9,7 @@ from mesh.config import OverlayConfig
 from mesh.events.envelope import Fact
 from mesh.events.journal import Journal
 from mesh.events.store_memory import MemoryEventStore
+from mesh.identity import Identity
 from mesh.p2p.calls import InboundCall, Reply
 from mesh.p2p.overlay import Overlay
 from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
@@ -31,7 +32,14 @@ class PeerNode:
     """One node: its journal's facts, its overlay and its peers."""
 
     def __init__(
-        self, peer_id: str, overlay: Overlay, clock: Clock, config: OverlayConfig | None = None, *, mesh: str = "lab"
+        self,
+        peer_id: str,
+        overlay: Overlay,
+        clock: Clock,
+        config: OverlayConfig | None = None,
+        *,
+        mesh: str = "lab",
+        identity: Identity | None = None,
     ) -> None:
         self.peer_id = peer_id
         self.overlay = overlay
@@ -47,6 +55,7 @@ class PeerNode:
             mesh=mesh,
             clock=clock,
             rng_seed=7,
+            identity=identity,
         )
         self.peers.serve("echo", echo)
 
