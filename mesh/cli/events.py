@@ -4,6 +4,7 @@ import asyncio
 import difflib
 import json
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -14,6 +15,8 @@ from mesh.errors import MeshError
 from mesh.events.codec import decode
 from mesh.events.envelope import Record
 from mesh.events.vocabulary import FACTS
+from mesh.home import Home
+from mesh.identity import load_key_file
 
 
 def tail(
@@ -23,11 +26,14 @@ def tail(
     ] = -20,
     follow: Annotated[bool, Parameter(help="Go on as events happen", negative="--no-follow")] = True,
     only: Annotated[str, Parameter(help="Only this family or type: request, peer.connected …")] = "",
+    origin: Annotated[
+        str, Parameter(help="Only of this node: the end of its PeerId; own: of this one, others: of the others")
+    ] = "",
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Print events from any past position, and follow."""
     _refuse_unknown(only)
-    asyncio.run(_tail(after, follow=follow, only=only, options=options))
+    asyncio.run(_tail(after, follow=follow, only=only, origin=origin, options=options))
 
 
 def show(
@@ -51,10 +57,11 @@ def _refuse_unknown(only: str) -> None:
         )
 
 
-async def _tail(after: int, *, follow: bool, only: str, options: ReadOptions) -> None:
+async def _tail(after: int, *, follow: bool, only: str, origin: str, options: ReadOptions) -> None:
     from mesh.journals import is_running, journal_reader
 
     home, config = options.load()
+    is_of = _of_origin(origin, home)
     if follow and not config.broker.url and home.root.exists() and not is_running(home):
         follow = False
         print("mesh: the node is not running: there is nothing to follow after this", file=sys.stderr)
@@ -64,11 +71,21 @@ async def _tail(after: int, *, follow: bool, only: str, options: ReadOptions) ->
         source = reader.follow(first) if follow else reader.read(first)
         async for batch in source:
             for record in batch:
-                _print_line(record, only, options)
+                _print_line(record, only, is_of, options)
 
 
-def _print_line(record: Record, only: str, options: ReadOptions) -> None:
+def _of_origin(wanted: str, home: Home) -> Callable[[str], bool]:
+    """Whether a PeerId is one that ``--origin`` means."""
+    if wanted in ("own", "others"):
+        own = load_key_file(home.key_file).peer_id
+        return lambda origin: (origin == own) == (wanted == "own")
+    return lambda origin: origin.endswith(wanted.removeprefix("…"))
+
+
+def _print_line(record: Record, only: str, is_of: Callable[[str], bool], options: ReadOptions) -> None:
     event = decode(record)
+    if not is_of(event.origin):
+        return
     if only and event.type != only and not event.type.startswith(only + "."):
         return
     if options.json:

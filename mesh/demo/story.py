@@ -126,8 +126,10 @@ class Story:
                 return bool(await rows())
 
             async def rows() -> list[tuple[int]]:
-                _, found = await tables.sql("SELECT epoch, resumed_from FROM nodes", 10)
-                return [(resumed_from,) for start, resumed_from in found if start == epoch]
+                _, found = await tables.sql("SELECT node, epoch, resumed_from FROM nodes", 100)
+                return [
+                    (resumed_from,) for peer, start, resumed_from in found if (peer, start) == (node.peer_id, epoch)
+                ]
 
             await until(projected, within=ALERT_WITHIN_S, what=f"the start of {node.name} did not reach its tables")
             return epoch, (await rows())[0][0]
@@ -168,7 +170,7 @@ class Story:
     @asynccontextmanager
     async def tables(self) -> AsyncIterator[Queries]:
         """The entry node's tables."""
-        async with Queries(database_url(self.entry.home, StorageConfig())) as tables:
+        async with Queries(database_url(self.entry.home, StorageConfig()), node=self.entry.peer_id) as tables:
             yield tables
 
     @asynccontextmanager

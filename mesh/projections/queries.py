@@ -31,9 +31,13 @@ class NotYetProjected(MeshError):
 
 
 class Queries:
-    """Asks the tables at ``url``. Use as an async context manager; raises DatabaseMissing when there are none."""
+    """Asks the tables at ``url``. Use as an async context manager; raises DatabaseMissing when there are none.
 
-    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+    ``node``: only what this node itself says of peers, experts, health and alerts; empty: what others shared as well.
+    """
+
+    def __init__(self, url: str, *, clock: Clock | None = None, node: str = "") -> None:
+        self._node = node
         self._database = ReadOnlyDatabase(url)
         self._clock = clock or SystemClock()
 
@@ -53,7 +57,7 @@ class Queries:
         peers, health = _table("peers"), _table("peer_health")
         same = and_(health.c.target == peers.c.peer, health.c.node == peers.c.node)
         figures = [health.c[name] for name in ("status", "score", "latency_ms", "loss", "success_rate")]
-        statement = select(peers, *figures).outerjoin(health, same)
+        statement = self._own(select(peers, *figures).outerjoin(health, same), peers)
         return await self._all(statement.order_by(peers.c.state != "connected", peers.c.peer))
 
     async def experts(self) -> list[Answer]:
@@ -100,12 +104,13 @@ class Queries:
         """The health of the node and of each peer, the worst first, without the samples that trends are made of."""
         health = _table("peer_health")
         columns = [column for column in health.c if column.name != "recent"]
-        return await self._all(select(*columns).order_by(health.c.kind, health.c.score, health.c.target))
+        statement = self._own(select(*columns), health)
+        return await self._all(statement.order_by(health.c.kind, health.c.score, health.c.target))
 
     async def samples(self, target: str, limit: int = 100) -> list[Answer]:
         """The latest health samples of one node or peer, newest first."""
         samples = _table("health_samples")
-        statement = select(samples).where(samples.c.target == target)
+        statement = self._own(select(samples).where(samples.c.target == target), samples)
         return await self._all(statement.order_by(samples.c.position.desc()).limit(limit))
 
     async def load(self) -> list[Answer]:
@@ -116,7 +121,7 @@ class Queries:
     async def alerts(self, open_only: bool = False) -> list[Answer]:
         """Alerts, the latest first; ``open_only`` leaves those that are raised or acknowledged."""
         alerts = _table("alerts")
-        statement = select(alerts).order_by(alerts.c.last_position.desc())
+        statement = self._own(select(alerts), alerts).order_by(alerts.c.last_position.desc())
         return await self._all(statement.where(_is_open(alerts.c.state)) if open_only else statement)
 
     async def alert_history(self, alert: str) -> list[Answer]:
@@ -155,6 +160,9 @@ class Queries:
     async def sql(self, text: str, limit: int = 1000, timeout: float = 30.0) -> tuple[list[str], list[tuple[Any, ...]]]:
         """The columns and at most ``limit`` rows of one SELECT of the user's. Raises QueryRefused."""
         return await self._database.ask(text, limit, timeout)
+
+    def _own(self, statement: Select[Any], table: Any) -> Select[Any]:  # noqa: ANN401 - columns are looked up by name
+        return statement.where(table.c.node == self._node) if self._node else statement
 
     async def _parts(self, name: str, request: str, order: str) -> list[Answer]:
         table = _table(name)
