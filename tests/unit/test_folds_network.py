@@ -14,6 +14,7 @@ from mesh.events.vocabulary.network import (
     PeerIdentified,
     PeerLeft,
     PeerMisbehaved,
+    PeerPathChanged,
     PeerRefused,
     PeerRejoined,
     PeerSuspected,
@@ -133,6 +134,19 @@ def test_connections_are_closed_by_their_end_or_by_a_start_of_the_node() -> None
         "2026-11-22T10:00:05.000000Z",
     )
     assert rows["c1", "other"].state == "open"
+
+
+def test_a_connection_is_relayed_until_there_is_a_direct_way() -> None:
+    relayed = PeerConnected(
+        **{name: getattr(CONNECTED, name) for name in CONNECTED.__struct_fields__} | {"transport": "relay"}
+    )
+    assert only_row(CONNECTIONS, CONNECTED).path == "direct"
+    assert only_row(CONNECTIONS, relayed).path == "relayed"
+    direct = PeerPathChanged(peer="p", connection="c1", path="direct", address="/ip4/10.0.0.2/tcp/2", transport="tcp")
+    row = only_row(CONNECTIONS, relayed, direct)
+    assert (row.state, row.path, row.transport, row.address) == ("open", "direct", "tcp", "/ip4/10.0.0.2/tcp/2")
+    assert row.path_changed_at == "2026-11-22T10:00:02.000000Z"
+    assert row.setup_ms == 8.5
 
 
 def test_the_end_of_a_connection_whose_beginning_is_missing() -> None:

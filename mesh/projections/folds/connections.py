@@ -5,9 +5,12 @@ from typing import Annotated
 from msgspec.structs import replace
 
 from mesh.events.envelope import Event
-from mesh.events.vocabulary.network import PeerConnected, PeerDisconnected
+from mesh.events.vocabulary.network import PeerConnected, PeerDisconnected, PeerPathChanged
 from mesh.events.vocabulary.node import NodeStarted
 from mesh.projections.projection import Key, Projection, Row, Sweep
+
+# The transport that a connection has when a relay passes it on.
+RELAYED = "relay"
 
 
 class ConnectionRow(Row, frozen=True, kw_only=True, gc=False):
@@ -18,7 +21,7 @@ class ConnectionRow(Row, frozen=True, kw_only=True, gc=False):
     peer: Annotated[str, "PeerId at the other end"]
     state: Annotated[str, "open or closed"] = "open"
     address: Annotated[str | None, "Multiaddr of the other end"] = None
-    transport: Annotated[str | None, "tcp, ws, quic-v1 …"] = None
+    transport: Annotated[str | None, "tcp, ws, wss, relay"] = None
     direction: Annotated[str | None, "inbound or outbound"] = None
     security: Annotated[str | None, "Protocol that secures it"] = None
     muxer: Annotated[str | None, "Protocol that multiplexes it"] = None
@@ -28,6 +31,8 @@ class ConnectionRow(Row, frozen=True, kw_only=True, gc=False):
     close_reason: Annotated[str | None, "Why it ended"] = None
     lasted_s: Annotated[float | None, "Seconds that it was up"] = None
     last_position: Annotated[int, "Position of the last event in this row"]
+    path: Annotated[str | None, "direct, or relayed while only a relay joins the two"] = None
+    path_changed_at: Annotated[str | None, "When it became that; NULL: it always was"] = None
 
 
 def _opened(_row: None, event: Event, fact: PeerConnected) -> ConnectionRow:
@@ -37,6 +42,7 @@ def _opened(_row: None, event: Event, fact: PeerConnected) -> ConnectionRow:
         peer=fact.peer,
         address=fact.address,
         transport=fact.transport,
+        path="relayed" if fact.transport == RELAYED else "direct",
         direction=fact.direction,
         security=fact.security,
         muxer=fact.muxer,
@@ -60,6 +66,20 @@ def _closed(row: ConnectionRow | None, event: Event, fact: PeerDisconnected) -> 
     )
 
 
+def _path_changed(row: ConnectionRow | None, event: Event, fact: PeerPathChanged) -> ConnectionRow:
+    before = row or ConnectionRow(
+        node=event.origin, connection=fact.connection, peer=fact.peer, last_position=event.position
+    )
+    return replace(
+        before,
+        address=fact.address,
+        transport=fact.transport,
+        path=fact.path,
+        path_changed_at=event.time,
+        last_position=event.position,
+    )
+
+
 def _node_started(row: ConnectionRow, event: Event, _fact: NodeStarted) -> ConnectionRow:
     return replace(
         row, state="closed", closed_at=event.time, close_reason="the node restarted", last_position=event.position
@@ -72,17 +92,17 @@ def _was_open(event: Event) -> dict[str, tuple[str, ...]]:
 
 def _key(event: Event) -> Key | None:
     fact = event.fact
-    assert isinstance(fact, PeerConnected | PeerDisconnected)
+    assert isinstance(fact, PeerConnected | PeerDisconnected | PeerPathChanged)
     return (fact.connection, event.origin)
 
 
 CONNECTIONS = Projection(
     name="connections",
-    version=1,
+    version=2,
     row=ConnectionRow,
     key=("connection", "node"),
     key_of=_key,
-    handlers={PeerConnected: _opened, PeerDisconnected: _closed},
+    handlers={PeerConnected: _opened, PeerDisconnected: _closed, PeerPathChanged: _path_changed},
     begins=frozenset({PeerConnected}),
     sweeps={NodeStarted: Sweep(_was_open, _node_started)},
     indexes=(("peer",),),
