@@ -22,6 +22,11 @@ class Home:
         return self.root / "identity.key"
 
     @property
+    def network_key(self) -> Path:
+        """The key of a private network, mode 0600, where `mesh init` made or got one."""
+        return self.root / "swarm.key"
+
+    @property
     def config_file(self) -> Path:
         """Settings."""
         return self.root / "config.toml"

@@ -15,6 +15,7 @@ name = "{name}"
 
 [overlay]
 # listen = ["/ip4/0.0.0.0/tcp/4701"]
+{psk}psk_file = "swarm.key"                       # only nodes that have the same key
 # peers = ["/ip4/192.0.2.7/tcp/4701/p2p/12D3Koo…"]   # nodes that mDNS cannot find, as their `mesh status` says
 # mdns_interfaces = ["192.0.2.5"]                     # search on these only; ["127.0.0.1"]: this machine alone
 
@@ -42,15 +43,20 @@ domains = ["tool_use"]
 """
 
 
-def initialise(home: Home, *, name: str = "", config: str | None = None) -> Identity:
+def initialise(home: Home, *, name: str = "", config: str | None = None, network_key: bool = False) -> Identity:
     """Create ``home`` with a new identity and a config file, and check that the config loads.
 
-    ``config`` replaces the commented default. Raises IdentityError when there is an identity already.
+    ``config`` replaces the commented default; ``network_key``: the default names the key of a private network.
+    Raises IdentityError when there is an identity already.
     """
     home.create()
     identity = create_key_file(home.key_file)
     if not home.config_file.exists():
-        text = config if config is not None else _TEMPLATE.format(name=name or socket.gethostname()[:64])
+        text = (
+            config
+            if config is not None
+            else _TEMPLATE.format(name=name or socket.gethostname()[:64], psk="" if network_key else "# ")
+        )
         home.config_file.write_text(text)
     load_config(home.root)
     return identity

@@ -18,6 +18,7 @@ from wsproto.events import (
     RejectData,
     Request,
 )
+from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import ProtocolError
 
 from mesh.p2p.host.channels import READ_AHEAD_BYTES, Channel
@@ -98,6 +99,8 @@ class WebSocketChannel:
                 case CloseConnection():
                     self._ended = True
                     await self._send(event.response())
+                    if event.code != CloseReason.NORMAL_CLOSURE and event.reason:
+                        raise trio.BrokenResourceError(f"WebSocket: {event.reason}")
                 case Pong():
                     pass
                 case _:
