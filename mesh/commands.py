@@ -38,6 +38,7 @@ class NodeCommands:
         clock: Clock,
         epoch: int,
         broker_url: str,
+        gateway_url: str,
         processes: Callable[[], dict[str, int]],
         notices: Callable[[], tuple[str, ...]],
     ) -> None:
@@ -54,6 +55,7 @@ class NodeCommands:
         self._started = clock.monotonic()
         self._epoch = epoch
         self._broker_url = broker_url
+        self._gateway_url = gateway_url
         self._processes = processes
         self._notices = notices
 
@@ -95,6 +97,7 @@ class NodeCommands:
             requests_in_flight=self._requests.in_flight,
             serving=self._experts.in_flight,
             broker_url=self._broker_url,
+            gateway_url=self._gateway_url,
             notices=self._notices() + tuple(f"expert {name}: {why}" for name, why in self._experts.problems.items()),
         )
 

@@ -203,6 +203,15 @@ class RoutingConfig(Section):
     )
 
 
+class GatewayConfig(Section):
+    """``[gateway]``: OpenAI's API over HTTP."""
+
+    enabled: bool = True
+    host: str = Field(default="127.0.0.1", min_length=1, description="Beyond loopback an API key is required")
+    port: int = Field(default=0, ge=0, le=65535, description="0: pick a free one once and keep it")
+    max_body_bytes: int = Field(default=8 << 20, ge=1024, description="The largest request that is read")
+
+
 class HealthConfig(Section):
     """``[health]``"""
 
@@ -266,6 +275,7 @@ class Config(BaseSettings):
     storage: StorageConfig = StorageConfig()
     overlay: OverlayConfig = OverlayConfig()
     routing: RoutingConfig = RoutingConfig()
+    gateway: GatewayConfig = GatewayConfig()
     health: HealthConfig = HealthConfig()
     alerts: AlertsConfig = AlertsConfig()
     share: ShareConfig = ShareConfig()

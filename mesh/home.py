@@ -57,6 +57,11 @@ class Home:
         return self.root / "credentials"
 
     @property
+    def gateway_keys(self) -> Path:
+        """The hashes of the gateway's API keys, mode 0600."""
+        return self.root / "gateway-keys.json"
+
+    @property
     def logs(self) -> Path:
         """What the processes of this node print."""
         return self.root / "logs"

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from random import Random
 from secrets import randbits
 from typing import Any
 
@@ -34,6 +35,7 @@ from mesh.experts.remote import RemoteExperts, serve_experts
 from mesh.experts.requests import Requests, recover
 from mesh.experts.state import RoutingState
 from mesh.experts.usefulness import domains_served, last_answers
+from mesh.gateway.server import GatewayServer
 from mesh.health.monitor import HealthMonitor
 from mesh.health.rules.overrides import configured
 from mesh.health.sampler import NodeLoad, PeerLinkSample
@@ -50,10 +52,12 @@ from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
 from mesh.p2p.overlay_process import ProcessOverlay
 from mesh.p2p.peer_book import PeerBook
 from mesh.p2p.peers import Peers
+from mesh.p2p.sealed_streams import Sealing
 from mesh.p2p.sharing.bridge import Bridge
 from mesh.p2p.sharing.feeds import FeedBook
 from mesh.p2p.sharing.policy import Policy
 from mesh.p2p.streams import our_hello
+from mesh.p2p.tasks import TaskOwner
 from mesh.p2p.trimmer import Trimmer
 from mesh.p2p.trimming import Use
 from mesh.projections.process import projector_process
@@ -97,6 +101,7 @@ class Node:
             starting.create_task(self._start_projector(), name="start the projector")
             starting.create_task(self._start_mesh(), name="start the mesh")
         await self._start_health()
+        await self._start_gateway()
         await self._start_api()
         log.info("the node serves", name=self.name, peer=self.identity.peer_id, addresses=self.overlay.addresses)
 
@@ -253,6 +258,7 @@ class Node:
             our_hello(config.overlay, mesh=config.node.mesh, name=self.name),
             clock=self._clock,
             rng_seed=randbits(64),
+            sealing=self._sealing,
         )
         self.introducer = Introducer(self.peers, config.overlay, own=peer_id, clock=self._clock)
         self.offers = OfferBoard(
@@ -324,6 +330,23 @@ class Node:
         await self.health.start()
         self._stack.push_async_callback(self.health.stop)
 
+    async def _start_gateway(self) -> None:
+        config = self._config.gateway
+        if not config.enabled:
+            return
+        self.gateway = GatewayServer(
+            config,
+            self.requests,
+            lambda: self.routing_state.offers,
+            keys=self._home.gateway_keys,
+            memory=self._home.root / "run" / "gateway-port",
+            clock=self._clock,
+        )
+        await self.gateway.start()
+        self._stack.push_async_callback(self.gateway.stop)
+        if self.gateway.task is not None:
+            self._vital.append(self.gateway.task)
+
     async def _start_api(self) -> None:
         commands = NodeCommands(
             self._config,
@@ -338,6 +361,7 @@ class Node:
             clock=self._clock,
             epoch=self.history.epoch,
             broker_url=self.broker.url,
+            gateway_url=self.gateway.url if self._config.gateway.enabled else "",
             processes=self._running,
             notices=lambda: tuple(self._notices),
         )
@@ -358,6 +382,12 @@ class Node:
 
     def _emit(self, fact: Fact) -> Emission:
         return self.journal.emit(fact, subject=self.identity.peer_id)
+
+    def _sealing(self, tasks: TaskOwner) -> Sealing | None:
+        if self._config.overlay.seal == "off":
+            return None
+        rng = Random(randbits(64))  # noqa: S311 - when to say what means nothing
+        return Sealing(self.identity, self._config.overlay, self._clock, rng, tasks)
 
     def _restarted(self, process: str) -> Callable[[str, int, float], None]:
         def record(reason: str, restarts: int, down_ms: float) -> None:

@@ -90,4 +90,5 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     requests_in_flight: int
     serving: int
     broker_url: str
+    gateway_url: str = ""
     notices: tuple[str, ...] = ()

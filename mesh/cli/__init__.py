@@ -4,6 +4,7 @@ from cyclopts import App
 
 from mesh import __version__
 from mesh.cli.alerts import list_alerts
+from mesh.cli.keys import list_keys
 from mesh.cli.tables import peers as list_peers
 
 app = App(
@@ -16,6 +17,7 @@ events = App(name="events", help="The journal: follow it live, or look at one ev
 alerts = App(name="alerts", help="Alerts: those that are open, and acknowledging one.")
 peers = App(name="peers", help="Who this node knows, and how each is; who is kept out.")
 audit = App(name="audit", help="Is the history whole?")
+keys = App(name="keys", help="API keys of the gateway: who may ask over HTTP, and how much.")
 creds = App(name="creds", help="Credentials for tools of your own.")
 
 app.command("mesh.cli.init:init", name="init", help="Make a node's home: its identity and a config.toml to edit.")
@@ -52,5 +54,9 @@ psk.command("mesh.cli.psk:new", name="new", help="Make one, in a file for its ow
 psk.command("mesh.cli.psk:fingerprint", name="fingerprint", help="What tells it from another key.")
 app.command(psk)
 creds.command("mesh.cli.creds:reader", name="reader", help="What a tool needs to follow and read this node's events.")
+app.command(keys)
+keys.default(list_keys)
+keys.command("mesh.cli.keys:add", name="add", help="Make a key and print it, once.")
+keys.command("mesh.cli.keys:revoke", name="revoke", help="Take a key back, at once.")
 app.command("mesh.cli.config:config", name="config", help="The settings in force.")
 app.command("mesh.cli.demo:demo", name="demo", help="Five nodes on this machine: asked, killed, alerted on, replayed.")

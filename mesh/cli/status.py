@@ -31,5 +31,6 @@ def status(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - fro
     out.print(f"journal     {answer.stored_position} stored, {answer.position - answer.stored_position} on their way")
     out.print(f"in flight   {answer.requests_in_flight} asked here, {answer.serving} served here")
     out.print(f"broker      {answer.broker_url}")
+    out.print(f"gateway     {answer.gateway_url + '/v1' if answer.gateway_url else 'off'}")
     for notice in answer.notices:
         out.print(f"[yellow]notice      {notice}[/]")

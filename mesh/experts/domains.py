@@ -48,7 +48,7 @@ _COMPILED = {
 
 
 class Classified(msgspec.Struct, frozen=True, kw_only=True):
-    """A domain, and where it came from: ``caller``, ``keywords`` or ``default``."""
+    """A domain, and where it came from: ``caller``, ``expert``, ``task``, ``keywords`` or ``default``."""
 
     domain: str
     by: str

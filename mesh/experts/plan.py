@@ -61,7 +61,7 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
         content_bytes=size,
         domain=domain.domain,
         domain_by=domain.by,
-        route_domain="" if domain.by == "expert" else domain.domain,
+        route_domain="" if domain.by in ("expert", "task") else domain.domain,
         expert=query.expert,
         peer=query.peer,
         strategy=strategy,
@@ -93,6 +93,8 @@ def _domain_of(query: Query, config: RoutingConfig, state: RoutingState) -> Clas
         return Classified(domain=query.domain, by="caller")
     if query.expert:
         return Classified(domain=_domain_served_by(query.expert, state) or config.default_domain, by="expert")
+    if query.task == "embed":
+        return Classified(domain=config.default_domain, by="task")
     return classify(query.content, DOMAINS, config.default_domain)
 
 

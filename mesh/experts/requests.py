@@ -75,13 +75,22 @@ class Requests:
         """Requests that have no outcome yet."""
         return len(self._undecided)
 
-    async def ask(self, query: Query | Mapping[str, Any], emit: Emit | None = None) -> Outcome:
+    async def ask(
+        self,
+        query: Query | Mapping[str, Any],
+        emit: Emit | None = None,
+        *,
+        taken: Callable[[str], None] = lambda _request: None,
+    ) -> Outcome:
         """Answer a query; pieces of the answer go to ``emit`` as they come, if the query wants them so.
+
+        ``taken`` is told the request's id as soon as it has one.
 
         Raises QueryRejected (bad input, too much to do, shutting down), QueryFailed (no answer could be had), and
         JournalError when what happened cannot be stored.
         """
         plan = self._take_in(query)
+        taken(plan.request)
         delivery = Delivery(None if plan.whole else emit)
         attempts = Attempts(plan, self._services, delivery)
         task = asyncio.create_task(self._live(attempts), name=f"request {plan.request}")
@@ -97,6 +106,10 @@ class Requests:
             self._storing.discard(task)
         await self._hand_over(result.text, emit, delivery, plan)
         return self._outcome(attempts, result)
+
+    def refuse(self, caller: str, message: str) -> str:
+        """Record that something was asked which is no query at all; returns the id that it has in the journal."""
+        return self._reject(self._make_id(), caller, "invalid", message, "").request
 
     async def close(self, reason: str = "the node is stopping") -> None:
         """Take nothing more in, cancel what has no outcome yet, and return when every outcome is stored."""
