@@ -29,6 +29,7 @@ from mesh.events.snapshotter import Snapshotter
 from mesh.events.store_nats import NatsEventStore
 from mesh.events.vocabulary.node import NodeStarted, NodeStopped, ProcessRestarted
 from mesh.experts.backends import make_backend
+from mesh.experts.directory import Directory
 from mesh.experts.host import LocalExperts
 from mesh.experts.offers import OfferBoard
 from mesh.experts.remote import RemoteExperts, serve_experts
@@ -270,7 +271,10 @@ class Node:
             clock=self._clock,
             introductions=self.introducer,
         )
-        self.experts.on_change = self.offers.changed
+        self.directory = Directory(
+            self.peers, self.introducer, self.experts, self.journal, self.routing_state, clock=self._clock
+        )
+        self.experts.on_change = self._experts_changed
         self.requests = Requests(
             self.journal,
             self.routing_state,
@@ -280,6 +284,7 @@ class Node:
             peer_id=peer_id,
             clock=self._clock,
             make_seed=lambda: randbits(53),
+            seek=self.directory.seek if config.overlay.dht else None,
         )
         await self.experts.start()
         self._stack.push_async_callback(self.experts.stop)
@@ -292,6 +297,8 @@ class Node:
         self._stack.push_async_callback(self.introducer.stop)
         await self.offers.start()
         self._stack.push_async_callback(self.offers.stop)
+        await self.directory.start()
+        self._stack.push_async_callback(self.directory.stop)
         await self.bridge.start()
         self._stack.push_async_callback(self.bridge.stop)
         self._stack.push_async_callback(self.requests.close)
@@ -369,7 +376,7 @@ class Node:
         await api.start()
         self._stack.push_async_callback(api.stop)
         keepers = (self.experts.keeper, self.offers.keeper, self.bridge.keeper, self.health.task, self.trimmer.keeper)
-        for task in (*self.peers.keepers, self.sealer.task, self.introducer.keeper, *keepers):
+        for task in (*self.peers.keepers, self.sealer.task, self.introducer.keeper, self.directory.keeper, *keepers):
             if task is not None:
                 self._vital.append(task)
 
@@ -379,6 +386,10 @@ class Node:
         self._stack.callback(task.cancel)
 
     # -- what the parts ask of each other ------------------------------------------------------------------------
+
+    def _experts_changed(self) -> None:
+        self.offers.changed()
+        self.directory.changed()
 
     def _emit(self, fact: Fact) -> Emission:
         return self.journal.emit(fact, subject=self.identity.peer_id)

@@ -1,6 +1,6 @@
 """What the life of a request needs of others: experts here, experts elsewhere, and the overlay below them."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from mesh.events.vocabulary.experts import ExpertOffered
 from mesh.experts.calls import Answer, Call, Emit
 from mesh.p2p.calls import InboundCall, OnChunk, Reply
+from mesh.p2p.overlay import Provider
 
 
 class LocalAsk(Protocol):
@@ -72,4 +73,20 @@ class Introductions(Protocol):
 
     def hear(self, by: str, introduced: Mapping[str, tuple[str, ...]]) -> None:
         """``by`` tells of other nodes. A hint, whatever it holds."""
+        ...
+
+    def hint(self, peer: str, addresses: Sequence[str], source: str, *, by: str, via: str) -> bool:
+        """``by``, who is at ``via``, says where a peer is; returns whether it is dialled for that."""
+        ...
+
+
+class Finder(Protocol):
+    """The mesh's DHT (`mesh.p2p.peers.Peers`)."""
+
+    async def provide(self, names: Iterable[str]) -> None:
+        """Let others find us by exactly these names from now on. Raises OverlayDown."""
+        ...
+
+    async def find_providers(self, name: str, timeout: float) -> tuple[Provider, ...]:
+        """Who is said to provide ``name``. Raises OverlayDown."""
         ...

@@ -1,7 +1,7 @@
 """The life of a request: taken in, routed, tried until there is an answer, and ended by exactly one fact."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -29,6 +29,10 @@ from mesh.ids import new_id
 
 log = structlog.get_logger(__name__)
 
+# A domain, and for how many seconds somebody who serves it may be looked for.
+Seek = Callable[[str, float], Awaitable[None]]
+_SEEK_S = 8.0
+
 
 class Requests:
     """Answers queries. The ``state`` must be one of the journal's folds.
@@ -51,6 +55,7 @@ class Requests:
         make_seed: Callable[[], int],
         make_id: Callable[[], str] = new_id,
         verify: Verify = verify_answer,
+        seek: Seek | None = None,
     ) -> None:
         self._services = Services(
             peer_id=peer_id,
@@ -66,6 +71,7 @@ class Requests:
         self._journal = journal
         self._config = config
         self._make_id = make_id
+        self._seek = seek
         self._undecided: set[asyncio.Task[Result]] = set()
         self._storing: set[asyncio.Task[Result]] = set()
         self._stopping = ""
@@ -156,6 +162,7 @@ class Requests:
         """From received to its outcome; a task that is cancelled before it starts leaves no trace at all."""
         attempts.record(received_fact(attempts.plan, self._config))
         try:
+            await self._look_further(attempts.plan)
             result = await strategy_named(attempts.plan.strategy).run(attempts)
         except asyncio.CancelledError:
             self._cancelled(attempts, self._stopping or "the caller took it back")
@@ -172,6 +179,12 @@ class Requests:
             raise fault from error
         await self._end(completed_fact(attempts, result, self._config), attempts.plan.request)
         return result
+
+    async def _look_further(self, plan: Plan) -> None:
+        """Where nobody known serves the domain, somebody unknown may; the caller's time bounds the search."""
+        elsewhere = plan.route_domain and not (plan.expert or plan.peer) and plan.strategy != "local_only"
+        if self._seek is not None and elsewhere:
+            await self._seek(plan.route_domain, min(plan.timeout_s / 2, _SEEK_S))
 
     async def _failed(self, attempts: Attempts, failure: QueryFailed) -> None:
         """The one fact of a request without an answer. Raises the caller's own error where that ended it."""

@@ -83,11 +83,12 @@ class Introducer:
         """``by``, who is at ``via``, says where a peer is; returns whether it is dialled for that.
 
         What is known of a peer is never changed by a hint: the one who gives it may want the good addresses forgotten.
+        A walk through the DHT may have met the peer on its way: then it is kept, at the addresses that it has.
         """
-        now, known = self._clock.monotonic(), self._peers.known()
-        if not is_name_of_peer(peer, self._own) or peer in known or peer in self._peers.acquaintances():
+        now, known, met = self._clock.monotonic(), self._peers.known(), self._peers.acquaintances().get(peer)
+        if not is_name_of_peer(peer, self._own) or peer in known or (met is not None and source != "dht"):
             return False
-        fit = usable(peer, addresses, via)
+        fit = met or usable(peer, addresses, via)
         self._forget_tried(now)
         untried = sum(tried in known and tried not in self._peers.connected() for tried in self._tried)
         if not fit or peer in self._tried or untried >= MAX_UNTRIED or not self._budget.take(by, now):

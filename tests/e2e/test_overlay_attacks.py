@@ -277,6 +277,8 @@ async def test_what_is_no_websocket_is_dropped(siege: Siege, message: bytes) -> 
         ("gossip_garbage", ["gossip_rpc"]),
         ("gossip_oversized", []),
         ("identify_junk", ["identify"]),
+        ("dht_garbage", ["dht_message"]),
+        ("dht_forgery", ["dht_rate"]),
     ],
 )
 async def test_a_hostile_peer_is_survived_and_recorded(siege: Siege, attack: str, rules: list[str]) -> None:
@@ -285,6 +287,7 @@ async def test_a_hostile_peer_is_survived_and_recorded(siege: Siege, attack: str
         complaint = await siege.recorded(*rules)
         assert complaint.peer
         assert complaint.peer != siege.friend.peer
+    assert await siege.friend.overlay.find_providers("forged", 5) == ()
 
 
 async def test_a_peer_that_stops_reading_holds_up_nobody(siege: Siege) -> None:

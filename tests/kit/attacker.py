@@ -4,6 +4,7 @@ It is a process of its own (trio), and somebody else for each attack. It exits w
 whatever became of it.
 """
 
+import hashlib
 import logging
 import os
 import secrets
@@ -16,6 +17,7 @@ from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.identity.identify.identify import ID as IDENTIFY
+from libp2p.kad_dht.pb import kademlia_pb2 as kad
 from libp2p.network.config import ConnectionConfig
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo, info_from_p2p_addr
@@ -25,6 +27,7 @@ from multiaddr import Multiaddr
 
 GOSSIP = TProtocol("/meshsub/1.1.0")
 ECHO = TProtocol("/test/echo/1")
+DHT = TProtocol("/test/kad/1.0.0")
 GIVE_UP_S = 6.0
 HEADER = struct.Struct("!BBHII")
 DATA, WINDOW_UPDATE, SYN = 0, 1, 1
@@ -180,6 +183,31 @@ async def connect_and_go(attacker: Attacker) -> None:
         await attacker.host.disconnect(attacker.victim.peer_id)
 
 
+async def dht_garbage(attacker: Attacker) -> None:
+    """Junk, a length that is a lie, values, and a question without a key: each in a connection of its own."""
+    for junk in (secrets.token_bytes(500), b"\xff\xff\xff\x7f", b"\x04\x08\x00\x12\x00", b"\x02\x08\x03"):
+        if not attacker.host.get_network().get_connections(attacker.victim.peer_id):
+            await attacker.connect()
+        stream = await attacker.host.new_stream(attacker.victim.peer_id, [DHT])
+        await stream.write(junk)
+        await trio.sleep(0.2)
+
+
+async def dht_forgery(attacker: Attacker) -> None:
+    """A record in the name of somebody else, then more questions than anybody has."""
+    await attacker.connect()
+    somebody = ID.from_pubkey(create_new_key_pair(bytes(32)).public_key)
+    key = b"\x12\x20" + hashlib.sha256(b"forged").digest()
+    forged = kad.Message(type=kad.Message.MessageType.ADD_PROVIDER, key=key)
+    forged.providerPeers.add(id=somebody.to_bytes(), addrs=[Multiaddr("/ip4/127.0.0.1/tcp/22").to_bytes()])
+    question = kad.Message(type=kad.Message.MessageType.GET_PROVIDERS, key=key)
+    stream = await attacker.host.new_stream(attacker.victim.peer_id, [DHT])
+    for message in (forged, *[question] * 400):
+        body = message.SerializeToString()
+        await stream.write(encode_uvarint(len(body)) + body)
+    await trio.sleep(0.5)
+
+
 ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     attack.__name__: attack
     for attack in (
@@ -195,6 +223,8 @@ ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
         identify_junk,
         never_reads,
         connect_and_go,
+        dht_garbage,
+        dht_forgery,
     )
 }
 

@@ -11,6 +11,7 @@ from mesh.events.journal import Journal
 from mesh.events.store_memory import MemoryEventStore
 from mesh.events.vocabulary.node import NodeStarted
 from mesh.experts.calls import Answer, Call, Emit
+from mesh.experts.directory import Directory
 from mesh.experts.exact import Dice
 from mesh.experts.host import LocalExperts
 from mesh.experts.offers import OfferBoard
@@ -18,6 +19,7 @@ from mesh.experts.remote import RemoteExperts, serve_experts
 from mesh.experts.requests import Requests
 from mesh.experts.state import RoutingState
 from mesh.p2p.introductions import Introducer
+from mesh.p2p.overlay import Overlay
 from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
 from mesh.p2p.peer_book import PeerBook
 from mesh.p2p.peers import Peers
@@ -65,6 +67,7 @@ class WholeNode:
         routing: RoutingConfig | None = None,
         interval_s: float = 10.0,
         overlay: OverlayConfig | None = None,
+        over: Overlay | None = None,
     ) -> None:
         self.identity = identity(number)
         self.id = self.identity.peer_id
@@ -73,7 +76,7 @@ class WholeNode:
         self.store = MemoryEventStore(self.id)
         self.book = PeerBook(self.id)
         self.journal = Journal(self.id, self.store, self.clock, folds=[self.state.apply, self.book.apply])
-        self.overlay = MemoryOverlay(network, self.id)
+        self.overlay = over or MemoryOverlay(network, self.id)
         self.peers = Peers(
             self.overlay,
             self.journal,
@@ -104,6 +107,9 @@ class WholeNode:
             clock=self.clock,
             introductions=self.introducer,
         )
+        self.directory = Directory(
+            self.peers, self.introducer, self.experts, self.journal, self.state, clock=self.clock
+        )
         self.experts.on_change = self.offers.changed
         self.requests = Requests(
             self.journal,
@@ -114,6 +120,7 @@ class WholeNode:
             peer_id=self.id,
             clock=self.clock,
             make_seed=Dice(number).next,
+            seek=self.directory.seek if overlay is not None and overlay.dht else None,
         )
 
     async def start(self) -> "WholeNode":
@@ -123,10 +130,12 @@ class WholeNode:
         await self.peers.start()
         await self.introducer.start(self.book)
         await self.offers.start()
+        await self.directory.start()
         return self
 
     async def stop(self) -> None:
         await self.requests.close()
+        await self.directory.stop()
         await self.offers.stop()
         await self.introducer.stop()
         await self.peers.stop()

@@ -59,4 +59,19 @@ class ExpertExpired(Fact, frozen=True, kw_only=True):
     reason: str
 
 
-FACTS = (ExpertRegistered, ExpertDeregistered, ExpertOffered, ExpertExpired)
+class ExpertsSought(Fact, frozen=True, kw_only=True):
+    """Nobody known served a domain that was asked for, and the DHT was asked.
+
+    ``providers`` is how many it named, ``dialled`` how many of them were new and dialled, ``served`` whether somebody
+    offers the domain now.
+    """
+
+    type: ClassVar[str] = "expert.sought"
+    domain: str
+    providers: int
+    dialled: int
+    served: bool
+    took_ms: float
+
+
+FACTS = (ExpertRegistered, ExpertDeregistered, ExpertOffered, ExpertExpired, ExpertsSought)

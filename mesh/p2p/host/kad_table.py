@@ -15,6 +15,7 @@ RECORD_TTL_S = 1800.0
 MAX_KEYS = 1024
 MAX_PROVIDERS_PER_KEY = 32
 MAX_KEYS_PER_PROVIDER = 128
+_SWEEP_EVERY_S = 1.0
 _BITS = 256
 
 
@@ -79,6 +80,7 @@ class Records:
     def __init__(self) -> None:
         self._keys: dict[bytes, dict[str, tuple[float, tuple[str, ...]]]] = {}
         self._of_provider: dict[str, int] = {}
+        self._swept_at = float("-inf")
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -101,6 +103,9 @@ class Records:
         return {peer: addresses for peer, (until, addresses) in self._keys.get(key, {}).items() if until > now}
 
     def _expire(self, now: float) -> None:
+        if now - self._swept_at < _SWEEP_EVERY_S:
+            return
+        self._swept_at = now
         for key, providers in list(self._keys.items()):
             for peer in [peer for peer, (until, _) in providers.items() if until <= now]:
                 del providers[peer]
