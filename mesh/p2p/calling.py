@@ -57,6 +57,7 @@ class MadeCall:
         "packed_from",
         "parts",
         "plain_bytes",
+        "reserved",
         "size",
         "streams",
         "timeout",
@@ -72,7 +73,8 @@ class MadeCall:
         self.last: Kind | None = None
         self.chunks: deque[bytes] = deque()
         self.parts: list[bytes] = []
-        self.size = 0  # bytes in parts
+        self.size = 0  # bytes in parts, and what they will unpack to
+        self.reserved = 0  # of the room for answers
         self.missing = 0  # bytes of the result's body that are still to come
         self.packed_from = 0  # what of the answer's bytes came before the result
         self.plain_bytes = 0  # of the result's body once it is unpacked, if it is packed
@@ -293,7 +295,7 @@ class Calling:
     def _forget(self, call: MadeCall) -> None:
         """The caller is done with it; the peer is told if it is not."""
         del self._calls[call.id]
-        self._budget.release(call.size)
+        self._budget.release(call.reserved)
         call.lane.drop()
         if call.deadline is not None:
             call.deadline.cancel()
@@ -370,10 +372,13 @@ class Calling:
         if call.size + size > self._ours.max_body_bytes + call.plain_bytes:
             self._refuse(call, CallFailed("invalid", f"the answer is over {self._ours.max_body_bytes} bytes"))
             return False
-        if not self._budget.reserve(size):
-            self._refuse(call, CallFailed("overloaded", f"no room for answers: {self._budget.used} bytes are held"))
-            return False
-        call.size += size
+        total = call.size + size
+        if total > messages.MIN_FRAME_BYTES:  # large answers must not shut out small ones
+            if not self._budget.reserve(total - call.reserved):
+                self._refuse(call, CallFailed("overloaded", f"no room for answers: {self._budget.used} bytes are held"))
+                return False
+            call.reserved = total
+        call.size = total
         return True
 
     def _refuse(self, call: MadeCall, failure: CallFailed) -> None:

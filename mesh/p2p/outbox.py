@@ -114,8 +114,11 @@ class Outbox:
             self._turns.append(lane)
 
     def take(self, budget: int) -> list[Piece]:
-        """What to write next: all small frames, then bodies by turns until there are about ``budget`` bytes."""
-        out, size = self._now, self.now_bytes
+        """What to write next: all small frames, then bodies by turns until there are about ``budget`` bytes.
+
+        However many small frames there are, a body gets its turn. Without a budget bodies get none.
+        """
+        out, size = self._now, min(self.now_bytes, max(0, budget - 1))
         self._now, self.now_bytes = [], 0
         while self._turns and size < budget:
             lane = self._turns.popleft()

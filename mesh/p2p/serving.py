@@ -28,6 +28,12 @@ _STALLED_S = 10.0
 _LET_GO_S = 5.0
 
 
+def held_bytes(head: RequestHead) -> int:
+    """What the body takes of the room for bodies: nothing if it is small, for large ones must not shut out those."""
+    size = head.body_bytes + head.plain_bytes
+    return size if size > messages.MIN_FRAME_BYTES else 0
+
+
 class ServedCall(InboundCall):
     """One call of the peer, from its request frame to the last byte of its answer."""
 
@@ -54,7 +60,7 @@ class ServedCall(InboundCall):
         self.window = ReceiveWindow(limits.window_bytes)
         self.missing = head.body_bytes
         self.plain_bytes = head.plain_bytes  # of the body once it is unpacked, if it is packed
-        self.reserved = head.body_bytes + head.plain_bytes
+        self.reserved = held_bytes(head)
         self.parts: list[bytes] = []
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -198,7 +204,7 @@ class Serving:
             return CallFailed("invalid", f"a body of {size} bytes; the limit is {limit}")
         if self.in_flight >= self._ours.requests:
             return CallFailed("overloaded", f"{self.in_flight} requests of this peer are in flight; that is the limit")
-        if not self._budget.reserve(head.body_bytes + head.plain_bytes):
+        if not self._budget.reserve(held_bytes(head)):
             return CallFailed("overloaded", f"no room for a body of {size} bytes now")
         return None
 

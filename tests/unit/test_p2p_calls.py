@@ -343,3 +343,34 @@ async def test_answers_are_bounded_in_sum():
         await until(lambda: not serving.in_flight)
         assert calling._budget.used == 0
         assert (await calling.call("echo", {}, b"x", 5, None)).body == b"x"
+
+
+async def test_a_small_call_passes_where_large_ones_have_taken_all_the_room():
+    gate = Gate()
+    room = Budget(100_000)
+    async with pair({"wait": gate, "echo": echo}, budget=room) as (calling, _, _):
+        calling._budget = Budget(100_000)
+        large = asyncio.create_task(calling.call("wait", {}, bytes(100_000), 60, None))
+        await until(lambda: gate.started)
+        assert room.used == 100_000
+        await fails("overloaded", calling.call("echo", {}, bytes(4097), 5, None))
+        assert (await calling.call("echo", {}, b"small" * 800, 5, None)).body == b"small" * 800
+        gate.open.set()
+        assert len((await large).body) == 100_000
+        assert (await calling.call("echo", {}, bytes(4097), 5, None)).body == bytes(4097)
+        assert room.used == calling._budget.used == 0
+
+
+async def test_a_small_answer_passes_while_a_large_one_fills_the_room():
+    async def halves(call: InboundCall) -> Reply:
+        await call.send(bytes(50_000))
+        await asyncio.sleep(10)
+        return Reply({}, bytes(10_000))
+
+    async with pair({"halves": halves, "echo": echo}) as (calling, _, _):
+        calling._budget = Budget(50_000)
+        large = asyncio.create_task(calling.call("halves", {}, b"", 60, None))
+        await until(lambda: calling._budget.used == 50_000)
+        assert (await calling.call("echo", {}, bytes(4000), 5, None)).body == bytes(4000)
+        await fails("overloaded", large)
+        assert calling._budget.used == 0

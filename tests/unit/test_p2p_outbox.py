@@ -45,6 +45,36 @@ def test_a_huge_body_never_keeps_a_small_call_waiting_for_more_than_one_write():
     assert sent + huge.queued == 64 * KIB * KIB
 
 
+def test_small_frames_without_end_leave_each_body_its_turns():
+    outbox = Outbox(KIB)
+    for call in (1, 2):
+        outbox.add(Lane(call, BIG), Kind.BODY, bytes(3 * KIB))
+    turns = []
+    for _ in range(8):
+        outbox.put(encode(Kind.REQUEST, 9, bytes(64 * KIB)))
+        turns.append([f.call for f in written(outbox, 16 * KIB)])
+    assert turns == [[9, 1], [9, 2], [9, 1], [9, 2], [9, 1], [9, 2], [9], [9]]
+    assert Outbox(KIB).take(0) == []
+
+
+def test_between_a_small_frame_and_the_one_before_there_is_at_most_one_write_of_bodies():
+    """Whatever the number of calls with bodies: they share the write, each a frame of it."""
+    outbox, calls = Outbox(4 * KIB), 50
+    for call in range(1, calls + 1):
+        outbox.add(Lane(call, 64 * KIB), Kind.BODY, memoryview(bytes(KIB * KIB)))
+    served = dict.fromkeys(range(1, calls + 1), 0)
+    for number in range(100):
+        outbox.put(encode(Kind.REQUEST, 1000 + number, b"small"))
+        frames = written(outbox, 128 * KIB)
+        assert frames[0].call == 1000 + number
+        assert sum(len(f.body) for f in frames[1:]) <= 132 * KIB
+        for frame in frames[1:]:
+            served[frame.call] += len(frame.body)
+        if all(served.values()):
+            assert max(served.values()) - min(served.values()) <= 4 * KIB
+    assert set(served.values()) == {64 * KIB}  # and none beyond its credit
+
+
 def test_nothing_is_written_without_credit_and_credit_brings_it_on():
     outbox, lane = Outbox(100), Lane(1, 150)
     outbox.add(lane, Kind.CHUNK, bytes(400))
