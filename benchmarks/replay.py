@@ -2,11 +2,11 @@
 
 import gc
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.events import History, records
 from benchmarks.measure import Measure, above, at_least, timed, watched
@@ -27,6 +27,13 @@ from mesh.projections.runner import Runner
 EVENTS = 200_000
 ROUNDS = 3
 APPENDED_AT_ONCE = 5000
+
+
+class Filled(NamedTuple):
+    """A journal that is ready to be read."""
+
+    broker: EmbeddedBroker
+    reader: NatsEventReader
 
 
 def run() -> Iterator[Measure]:
@@ -50,7 +57,8 @@ async def _measure() -> dict[str, float]:
     times: dict[str, list[float]] = {"sql": [], "memory": []}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        async with _filled_journal(directory) as reader:
+        async with filled_journal(directory, EVENTS) as filled:
+            reader = filled.reader
             for number in range(ROUNDS):
                 database = directory / f"{number}.sqlite"
                 times["memory"].append(await _seconds(lambda: _into_memory(reader)))
@@ -92,7 +100,8 @@ async def _into_tables(reader: NatsEventReader, database: Path) -> None:
 
 
 @asynccontextmanager
-async def _filled_journal(directory: Path) -> Any:
+async def filled_journal(directory: Path, events: int) -> AsyncIterator[Filled]:
+    """A broker whose stream holds ``events`` events of a history."""
     broker = EmbeddedBroker(
         Home(directory / "home"), BrokerConfig(), on_restart=lambda *_: None, clock=SystemClock(), probe_interval_s=3600
     )
@@ -100,12 +109,12 @@ async def _filled_journal(directory: Path) -> Any:
     try:
         store = NatsEventStore(broker.address("node"), History().owner)
         await store.open()
-        history = records(EVENTS)
-        for start in range(0, EVENTS, APPENDED_AT_ONCE):
+        history = records(events)
+        for start in range(0, events, APPENDED_AT_ONCE):
             for record in history[start : start + APPENDED_AT_ONCE]:
                 store.append(record)
-            await store.wait_stored(min(start + APPENDED_AT_ONCE, EVENTS))
+            await store.wait_stored(min(start + APPENDED_AT_ONCE, events))
         await store.close()
-        yield NatsEventReader(broker.address("operator"))
+        yield Filled(broker, NatsEventReader(broker.address("operator")))
     finally:
         await broker.stop()
