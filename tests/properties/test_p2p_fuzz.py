@@ -5,8 +5,10 @@ import itertools
 import json
 import random
 from collections.abc import Callable
+from functools import partial
 
 import pytest
+import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -15,18 +17,27 @@ from mesh.p2p import messages
 from mesh.p2p.calls import CallFailed, Reply
 from mesh.p2p.frames import HEADER, OVERHEAD, Decoder, Frame, Kind, encode
 from mesh.p2p.memory_link import memory_stream
-from mesh.p2p.messages import ErrorBody, Hello, RequestHead, ResultHead
+from mesh.p2p.messages import ErrorBody, Hello, RequestHead, ResultHead, SealedRequest, SealedResult
+from mesh.p2p.packing import unpack
+from mesh.p2p.sealed_calls import _opened as opened_parcel
+from mesh.p2p.sealing import Sealer
 from tests.kit.peer_nodes import echo
 from tests.kit.wire_pair import answering, asking, hello
 
 MAX_BODY = 4096
+TEXT = b"as often as you like, " * 300
+PACKED = zstandard.ZstdCompressor(level=1).compress(TEXT)
 FUZZED = 100_000
+KEY = bytes(range(32))
 
 PARSERS: tuple[Callable[[bytes], object], ...] = (
     lambda raw: messages.parse(Hello, raw, messages.MAX_HELLO_BYTES),
     lambda raw: messages.parse_head(RequestHead, raw),
     lambda raw: messages.parse_head(ResultHead, raw),
     lambda raw: messages.parse(ErrorBody, raw, messages.MAX_ERROR_BYTES),
+    lambda raw: messages.parse_head(SealedRequest, raw),
+    lambda raw: messages.parse_head(SealedResult, raw),
+    lambda raw: unpack(raw, 5000),
     messages.parse_credit,
     messages.parse_ping,
     messages.parse_pong,
@@ -36,6 +47,15 @@ GOOD = (
     messages.with_head(Kind.REQUEST, 1, messages.request_head("echo", 1000, {"a": [1, "é", None]}, 2), b"hi"),
     messages.with_head(Kind.RESULT, 1, messages.result_head({"b": {"c": 1.5}}, 0)),
     messages.error(1, "failed", "why", retryable=True),
+    messages.with_head(
+        Kind.REQUEST,
+        1,
+        messages.request_head("echo", 1000, {}, len(PACKED), len(TEXT)),
+        PACKED,
+    ),
+    encode(Kind.BODY, 1, PACKED),
+    encode(Kind.CHUNK, 1, messages.sealed_content({"method": "echo", "body_key": "ab" * 32}, b"body")),
+    encode(Kind.CHUNK, 1, messages.sealed_content({"error": {"kind": "failed", "retryable": True}}, b"")),
     messages.credit(1, 1000),
     messages.ping(1, 2),
     messages.pong(1, 2, 3),
@@ -74,7 +94,11 @@ def parse_or_blame(parser: Callable[[bytes], object], raw: bytes) -> object:
 
 def mutated(rng: random.Random) -> bytes:
     """A few good frames, bent: bytes flipped, cut, doubled, moved, lengths and JSON replaced."""
-    data = bytearray(b"".join(rng.choices(GOOD, k=rng.randint(1, 4))))
+    return mutated_from(rng, b"".join(rng.choices(GOOD, k=rng.randint(1, 4))))
+
+
+def mutated_from(rng: random.Random, good: bytes) -> bytes:
+    data = bytearray(good)
     for _ in range(rng.randint(0, 5)):
         at = rng.randrange(len(data)) if data else 0
         match rng.randrange(6):
@@ -100,6 +124,35 @@ def test_a_hundred_thousand_bent_streams_give_frames_or_misbehaviour():
         verdict = judge(mutated(rng), [rng.randrange(1 << 16) for _ in range(rng.randrange(4))])
         outcomes["blamed" if isinstance(verdict, PeerMisbehaved) else "frames"] += 1
     assert min(outcomes.values()) > FUZZED / 20, outcomes  # both ways are really taken
+
+
+def test_bent_records_and_parcels_open_as_they_were_or_not_at_all():
+    """What is sealed with the right key may hold anything; what was bent on the way must not open."""
+    rng = random.Random(20261123)
+    contents = [messages.sealed_content({"method": "echo", "header": {"n": 1}}, b"body"), b"", bytes(3), bytes(400)]
+    outcomes = {"opened": 0, "blamed": 0}
+    for _ in range(FUZZED // 5):
+        content, last = mutated_from(rng, rng.choice(contents)), rng.random() < 0.5
+        record = Sealer(KEY).seal(content, last=last)
+        assert Sealer(KEY).open(record, last=last) == content
+        bent = mutated_from(rng, record)
+        verdict = parse_or_blame(partial(Sealer(KEY).open, last=last), bent)
+        assert bent == record or isinstance(verdict, PeerMisbehaved)
+        inner = asyncio_free(opened_parcel(SealedRequest, Sealer(KEY), len(record).to_bytes(4, "big") + record))
+        outcomes["blamed" if isinstance(inner, PeerMisbehaved) else "opened"] += 1
+    assert min(outcomes.values()) > 100, outcomes
+
+
+def asyncio_free(coroutine) -> object:
+    """The result of a coroutine that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    except PeerMisbehaved as fault:
+        return fault
+    coroutine.close()
+    return None  # a body of its own, which is opened in a thread
 
 
 @settings(max_examples=1000, deadline=None)
@@ -168,7 +221,9 @@ async def _let_it_work() -> None:
 async def _against(opener: bool, said: list[bytes]) -> BaseException | str | None:
     """Run one real side against what is said; returns how its session ended, None if it goes on."""
     near, far = memory_stream()
-    session = asking(near, hello()) if opener else answering(near, hello(), {"echo": echo})
+    late: list[PeerMisbehaved] = []
+    more = {"on_fault": late.append, "pack_over": 1000}
+    session = asking(near, hello(), **more) if opener else answering(near, hello(), {"echo": echo}, **more)
     task = asyncio.create_task(session.run())
     calls: list[asyncio.Task[Reply]] = []
     try:
