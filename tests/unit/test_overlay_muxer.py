@@ -6,6 +6,7 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
 
 from mesh.p2p.host.muxer import SteadyYamux
+from mesh.p2p.host.receiving import ReceiveBudget
 from mesh.p2p.host.wires import tcp_wire
 
 
@@ -52,5 +53,35 @@ def test_more_than_its_share_ends_the_connection() -> None:
             await muxer._read_data_body(1)
         assert muxer.overflowed
         muxer.wire.abort("done")
+
+    trio.run(main)
+
+
+def test_what_a_connection_held_is_free_when_it_is_over() -> None:
+    async def main() -> None:
+        muxer = await muxer_over(SlowSecuredConnection())
+        muxer.budget.receive(muxer, 1000)
+        muxer.secured_conn.read = _ended  # type: ignore[attr-defined]
+        with trio.move_on_after(2):
+            await muxer.start()
+        assert muxer.budget.total == 0
+        muxer.wire.abort("done")
+
+    async def _ended(_n: int | None = None) -> bytes:
+        return b""
+
+    trio.run(main)
+
+
+def test_all_connections_together_hold_no_more_than_the_budget() -> None:
+    async def main() -> None:
+        muxer = await muxer_over(SlowSecuredConnection())
+        muxer.budget = ReceiveBudget(1000)
+        muxer.stream_buffers[1] = bytearray(900)
+        with pytest.raises(trio.TooSlowError):
+            await muxer._read_data_body(200)
+        assert muxer.refusal is not None
+        assert (muxer.refusal.rule, muxer.refusal.limit) == ("max_receive_bytes", "1000")
+        assert muxer.wire.closed.is_set()
 
     trio.run(main)

@@ -44,6 +44,13 @@ class SteadyYamux(Yamux):
         self.refusal: Refusal | None = None
         self._asking = False
 
+    async def start(self) -> None:
+        """Read until the connection is over; what it held is free then."""
+        try:
+            await super().start()
+        finally:
+            self.budget.forget(self)
+
     async def ask_for_life(self) -> None:
         """Ping: the answer shows in the wire's ``heard_at``. No-op while the last one is still being written."""
         if self._asking or self.event_shutting_down.is_set():

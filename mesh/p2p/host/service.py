@@ -336,7 +336,6 @@ class Service:
             self._complaints.misbehaved(connection.wire.address, "receive_window", detail, connection.peer)
         if connection.muxed.refusal is not None:
             self._complaints.refused(connection.wire.address, connection.muxed.refusal, connection.peer)
-        connection.muxed.budget.forget(connection.muxed)
         self._pubsub.connection_lost(peer_id, connection.muxed)
         self._traversal.left(connection)
         if self._connections.of(connection.peer) is None:
