@@ -2,7 +2,7 @@ import pytest
 
 from mesh.errors import ConfigError
 from mesh.identity import Identity
-from mesh.p2p.addresses import MAX_ADDRESSES, is_peer_id, merged, static_peers
+from mesh.p2p.addresses import MAX_ADDRESSES, Target, check_listen, is_peer_id, merged, static_peers, target_of
 
 PEER = Identity(bytes(32)).peer_id
 OWN = Identity(bytes([1] * 32)).peer_id
@@ -44,3 +44,60 @@ def test_merged_addresses_are_bounded_and_newest_first():
     assert merged(("/a", "/b"), ["/c", "/a", ""]) == ("/c", "/a", "/b")
     assert len(merged((), [f"/{n}" for n in range(100)])) == MAX_ADDRESSES
     assert merged((), ["/" + "x" * 300]) == ()
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("/ip4/192.0.2.7/tcp/4701", Target("ip4", "192.0.2.7", 4701, "tcp")),
+        (f"/ip6/::1/tcp/0/p2p/{PEER}", Target("ip6", "::1", 0, "tcp")),
+        ("/dns4/a.example/tcp/80/ws", Target("dns4", "a.example", 80, "ws")),
+        ("/dns/a.example/tcp/443/wss", Target("dns", "a.example", 443, "wss")),
+        ("/ip4/192.0.2.7/tcp/443/tls/ws", Target("ip4", "192.0.2.7", 443, "wss")),
+        ("/ip4/192.0.2.7/tcp/443/tls/sni/a.example/ws", Target("ip4", "192.0.2.7", 443, "wss", "a.example")),
+    ],
+)
+def test_an_address_of_tcp_or_websocket_is_taken_apart(address: str, target: Target):
+    assert target_of(address) == target
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "/", "ip4/1.2.3.4/tcp/1", "/ip4/1.2.3.4", "/ip4/1.2.3.4/tcp/", "/ip4/1.2.3.4/tcp/x", "/ip4/1.2.3.4/tcp/65536",
+     "/ip4/1.2.3.4/tcp/-1", "/ip4/1.2.3.4/tcp/٣", "/ip4/1.2.3.4/tcp/" + "9" * 5000, "/ip4//tcp/1",
+     "/ip4/1.2.3.4/tcp/1/ws/ws", "/ip4/1.2.3.4/tcp/1/tls", "/ip4/1.2.3.4/tcp/1/tls/sni//ws",
+     "/ip4/1.2.3.4/udp/1/quic-v1", "/unix/tmp/x"],
+)  # fmt: skip
+def test_what_is_neither_is_no_target(address: str):
+    assert target_of(address) is None
+
+
+def test_transports_beside_each_other_may_be_listened_on():
+    check_listen(
+        [
+            "/ip4/0.0.0.0/tcp/0",
+            "/ip4/0.0.0.0/tcp/0/ws",
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip6/::/tcp/1",
+            "/ip4/0.0.0.0/tcp/2/tls/ws",
+        ],
+        private=True,
+        certificate=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("listen", "says"),
+    [
+        (["/ip4/0.0.0.0/udp/1/quic-v1"], "QUIC"),
+        (["/ip4/0.0.0.0/udp/1/quic-v1/webtransport"], "WebTransport"),
+        (["/ip4/0.0.0.0/udp/1/webrtc-direct"], "WebRTC"),
+        (["/ip4/0.0.0.0/tcp/1/tls/ws"], "certificate"),
+        (["/ip4/0.0.0.0/tcp/1", "/ip4/0.0.0.0/tcp/1/ws"], "on one port"),
+    ],
+)
+def test_what_may_not_be_listened_on_says_why_and_what_to_do(listen: list[str], says: str):
+    with pytest.raises(ConfigError, match=says) as raised:
+        check_listen(listen, private=False, certificate=False)
+    assert listen[-1] in raised.value.what
+    assert raised.value.remedy

@@ -80,13 +80,14 @@ class WebSocketChannel:
 
     async def _next_events(self, max_bytes: int | None = None) -> list[Event]:
         data = await self._below.receive_some(min(max_bytes or READ_AHEAD_BYTES, READ_AHEAD_BYTES))
+        if not data:  # without a farewell, as TCP ends
+            self._ended = True
+            return []
         try:
-            self._protocol.receive_data(bytes(data) if data else None)
-            events = list(self._protocol.events())
+            self._protocol.receive_data(bytes(data))
+            return list(self._protocol.events())
         except (ProtocolError, ValueError) as error:
             raise trio.BrokenResourceError(f"not WebSocket: {error}") from error
-        self._ended = self._ended or not data
-        return events
 
     async def _take(self, events: Iterable[Event]) -> bytes:
         parts: list[bytes] = []
