@@ -18,6 +18,8 @@ from mesh.p2p.overlay import (
     OverlayHandler,
     Provider,
     Refused,
+    RelayLost,
+    RelayReserved,
     Restarted,
     Stream,
     StreamRefused,
@@ -25,6 +27,8 @@ from mesh.p2p.overlay import (
 
 # Gossip goes to so many neighbours at most at each hop, as with gossipsub.
 _GOSSIP_DEGREE = 8
+
+CIRCUIT = "/p2p-circuit"
 
 
 @dataclass(eq=False)
@@ -145,12 +149,28 @@ class MemoryNetwork:
 
     def reach(self, dialler: "MemoryOverlay", address: str) -> "MemoryOverlay":
         """Who listens at ``address``. Raises DialFailed when nobody does, or the two are separated."""
+        if CIRCUIT in address:
+            return self._reach_through_relay(dialler, address)
         transport, _, _ = address.partition("/p2p/")
         name = transport.removeprefix("/memory/")
         overlay = self._listening.get(name)
         if overlay is None or frozenset((dialler.peer_id, name)) in self._cut:
             raise DialFailed(f"{address}: connection refused", remedy="Check that the peer is up.")
         return overlay
+
+    def _reach_through_relay(self, dialler: "MemoryOverlay", address: str) -> "MemoryOverlay":
+        before, _, after = address.partition(CIRCUIT)
+        relay = self.reach(dialler, before)
+        name = after.removeprefix("/p2p/")
+        overlay = self._listening.get(name)
+        if overlay is None or not self.keeps_place(relay.peer_id, name):
+            raise DialFailed(f"{address}: the relay {relay.peer_id} answered NO_RESERVATION")
+        return overlay
+
+    def keeps_place(self, relay: str, peer: str) -> bool:
+        """Whether ``peer`` can be reached through ``relay``: they are connected, and it is one of the peer's relays."""
+        overlay = self._listening.get(peer)
+        return overlay is not None and relay in overlay.relays and self.connected(relay, peer)
 
     def connect(self, dialler: "MemoryOverlay", listener: "MemoryOverlay", address: str) -> None:
         """Connect the two, unless they are; both are told."""
@@ -167,12 +187,15 @@ class MemoryNetwork:
         self._beside.setdefault(dialler.peer_id, {})[listener.peer_id] = pair
         self._beside.setdefault(listener.peer_id, {})[dialler.peer_id] = pair
         setup_ms = self._chance.conditions.delay_s * 2000
+        transport = "relay" if CIRCUIT in address else "memory"
         for near, direction in ((dialler, "outbound"), (listener, "inbound")):
             far = connection.far(near)
             near.tell(
-                Connected(far.peer_id, connection.name, address, "memory", direction, "none", "memory", setup_ms),
+                Connected(far.peer_id, connection.name, address, transport, direction, "none", "memory", setup_ms),
                 Identified(far.peer_id, far.agent, far.protocols, far.addresses),
             )
+            if far.peer_id in near.relays:
+                near.tell(RelayReserved(far.peer_id, (near.circuit(far.peer_id),), 3600.0, 0.0, 0))
 
     def open_stream(self, opener: "MemoryOverlay", peer: str, protocol: str) -> Stream:
         """A stream from ``opener``; the peer hears of it. Raises StreamRefused."""
@@ -195,9 +218,7 @@ class MemoryNetwork:
 
     def denied(self, near: "MemoryOverlay") -> "list[tuple[str, Denied]]":
         """The peers that ``near`` is connected to and must not be."""
-        peers = [
-            connection.far(near).peer_id for connection in self._connections.values() if near in connection.ends
-        ]
+        peers = [connection.far(near).peer_id for connection in self._connections.values() if near in connection.ends]
         return [(peer, denied) for peer in peers if (denied := near.gate.deny_peer(peer)) is not None]
 
     def gossip(self, publisher: "MemoryOverlay", topic: str, data: bytes) -> None:
@@ -266,14 +287,20 @@ class MemoryNetwork:
             for end in ends:
                 end.lose()
         for near in connection.ends:
-            near.tell(Disconnected(connection.far(near).peer_id, connection.name, reason))
+            far = connection.far(near)
+            near.tell(Disconnected(far.peer_id, connection.name, reason))
+            if far.peer_id in near.relays:
+                near.tell(RelayLost(far.peer_id, reason))
 
 
 class MemoryOverlay:
     """One node's overlay on a `MemoryNetwork`. See `mesh.p2p.overlay.Overlay`."""
 
-    def __init__(self, network: MemoryNetwork, peer_id: str, *, agent: str = "memory") -> None:
+    def __init__(
+        self, network: MemoryNetwork, peer_id: str, *, agent: str = "memory", relays: Sequence[str] = ()
+    ) -> None:
         self.peer_id = peer_id
+        self.relays = tuple(relays)
         self.agent = agent
         self.protocols: tuple[str, ...] = ()
         self.topics: tuple[str, ...] = ()
@@ -302,7 +329,12 @@ class MemoryOverlay:
     @property
     def addresses(self) -> tuple[str, ...]:
         """See `Overlay.addresses`."""
-        return (f"/memory/{self.peer_id}/p2p/{self.peer_id}",)
+        places = (relay for relay in self.relays if self._network.keeps_place(relay, self.peer_id))
+        return (f"/memory/{self.peer_id}/p2p/{self.peer_id}", *map(self.circuit, places))
+
+    def circuit(self, relay: str) -> str:
+        """Our address through a relay."""
+        return f"/memory/{relay}/p2p/{relay}{CIRCUIT}/p2p/{self.peer_id}"
 
     async def dial(self, peer: str, addresses: Sequence[str], timeout: float) -> None:
         """See `Overlay.dial`."""

@@ -132,11 +132,13 @@ class Traversal:
         """Connect to ``peer`` through the relay that ``address`` names. Raises OpenConnectionError."""
         try:
             relay, transport = split_circuit(address)
+            if relay == str(peer):
+                raise OpenConnectionError("a relay is not reached through itself")
             await self._dialler.dial(relay, [f"{transport}/p2p/{relay}"] if transport else [], _RELAY_DIAL_S)
         except (ValueError, DialFailed) as error:
             raise OpenConnectionError(str(error)) from error
         connection = self._connections.direct(relay)
-        if connection is None or str(peer) == relay:
+        if connection is None:
             raise OpenConnectionError(f"the relay {relay} is itself behind a relay")
         return await self._client.dial(connection, peer)
 
