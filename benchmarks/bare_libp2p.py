@@ -1,7 +1,8 @@
 """The baseline: py-libp2p and nothing else, a process at each end. ``python -m benchmarks.bare_libp2p server``
 
 ``… client ADDRESS SEQUENTIAL SLOTS EACH`` measures 1 KiB echoes: one after the other on one persistent stream, and
-with a persistent stream for each of SLOTS concurrent users. Both ends print one line of JSON.
+with a persistent stream for each of SLOTS concurrent users. ``… transport ADDRESS TIMES BYTES`` measures how long it
+takes to connect, and how fast one stream carries much. All ends print one line of JSON.
 """
 
 import os
@@ -9,6 +10,7 @@ import os
 os.environ["PY_YAMUX_RELEASE_ON_READ"] = "0"  # as our own host has it: the better of the two for the baseline
 
 import json
+import logging
 import sys
 import time
 
@@ -25,6 +27,8 @@ from multiaddr import Multiaddr
 from benchmarks.measure import percentile
 
 ECHO = TProtocol("/benchmark/echo/1.0.0")
+SINK = TProtocol("/benchmark/sink/1.0.0")
+CHUNK = os.urandom(64 * 1024)
 LOOPBACK = Multiaddr("/ip4/127.0.0.1/tcp/0")
 BODY = os.urandom(1024)
 
@@ -46,6 +50,14 @@ async def echo(stream: INetStream) -> None:
             await stream.write(head + await read_exactly(stream, int.from_bytes(head, "big")))
     except (EOFError, IOException, StreamError):
         await stream.reset()
+
+
+async def sink(stream: INetStream) -> None:
+    """Take as much as is announced, then say so."""
+    left = int.from_bytes(await read_exactly(stream, 8), "big")
+    while left:
+        left -= len(await stream.read(min(left, len(CHUNK))))
+    await stream.write(b".")
 
 
 async def ask(stream: INetStream) -> float:
@@ -70,6 +82,7 @@ def host(seed: bytes) -> IHost:
 async def serve() -> None:
     here = host(b"server")
     here.set_stream_handler(ECHO, echo)
+    here.set_stream_handler(SINK, sink)
     async with here.run([LOOPBACK]):
         print(json.dumps({"address": str(here.get_addrs()[0])}), flush=True)
         await trio.sleep_forever()
@@ -103,9 +116,36 @@ async def measure(address: str, sequential: int, slots: int, each: int) -> None:
         print(json.dumps(figures), flush=True)
 
 
+async def transport(address: str, times: int, size: int) -> None:
+    here = host(b"client")
+    peer = info_from_p2p_addr(Multiaddr(address))
+    took = []
+    async with here.run([LOOPBACK]):
+        for _ in range(times):
+            started = time.perf_counter()
+            await here.connect(peer)
+            took.append((time.perf_counter() - started) * 1000)
+            await here.disconnect(peer.peer_id)
+            await trio.sleep(0.15)  # it is listed for another 0.1 s, and connecting would do nothing
+        await here.connect(peer)
+        stream = await here.new_stream(peer.peer_id, [SINK])
+        started = time.perf_counter()
+        await stream.write(size.to_bytes(8, "big"))
+        for _ in range(size // len(CHUNK)):
+            await stream.write(CHUNK)
+        await read_exactly(stream, 1)
+        seconds = time.perf_counter() - started
+    figures = {"p50_ms": percentile(took, 50), "p99_ms": percentile(took, 99), "bulk_mb_per_s": size / seconds / 1e6}
+    print(json.dumps(figures), flush=True)
+
+
 def main(role: str, *arguments: str) -> None:
+    logging.disable(logging.ERROR)  # it logs each connection that ends
     if role == "server":
         trio.run(serve)
+    elif role == "transport":
+        address, *numbers = arguments
+        trio.run(transport, address, *map(int, numbers))
     else:
         address, *numbers = arguments
         trio.run(measure, address, *map(int, numbers))

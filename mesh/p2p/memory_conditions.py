@@ -6,6 +6,8 @@ from dataclasses import dataclass
 # As TCP: the first time-out before something lost is sent again, doubled each time (RFC 6298 has 1 s; Linux 0.2 s).
 _RESEND_S = 0.2
 _MOST_RESENDS = 6
+# Times are whole milliseconds, so that a virtual clock has fewer of them to stop at.
+_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class Chance:
 
     def _once(self) -> float:
         conditions = self.conditions
-        return conditions.delay_s + (self._rng.expovariate(1 / conditions.jitter_s) if conditions.jitter_s else 0.0)
+        if not conditions.jitter_s:
+            return conditions.delay_s
+        return round(conditions.delay_s + self._rng.expovariate(1 / conditions.jitter_s), _DIGITS)
 
     def _happens(self, share: float) -> bool:
         return share > 0 and self._rng.random() < share
