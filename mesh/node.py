@@ -36,7 +36,7 @@ from mesh.experts.remote import RemoteExperts, serve_experts
 from mesh.experts.requests import Requests, recover
 from mesh.experts.state import RoutingState
 from mesh.experts.usefulness import domains_served, last_answers
-from mesh.gateway.server import GatewayServer
+from mesh.gateway.server import GatewayServer, refuse_an_open_door
 from mesh.health.monitor import HealthMonitor
 from mesh.health.rules.overrides import configured
 from mesh.health.sampler import NodeLoad, PeerLinkSample
@@ -124,6 +124,8 @@ class Node:
     def _check_settings(self) -> None:
         """Raise ConfigError now for what a part would refuse later, when others already run."""
         configured(self._config.alerts)
+        if self._config.gateway.enabled:
+            refuse_an_open_door(self._config.gateway, self._home.gateway_keys)
         if self._config.storage.url:
             from mesh.projections.database import parse_url  # SQLAlchemy: a second, and only the projector needs it
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 
 from mesh.config import OverlayConfig, ShareConfig
 from mesh.events.codec import decode
@@ -15,10 +16,12 @@ from mesh.events.vocabulary.node import NodeStarted
 from mesh.identity import Identity
 from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
 from mesh.p2p.peers import Peers
+from mesh.p2p.sealed_streams import Sealing
 from mesh.p2p.sharing.bridge import Bridge
 from mesh.p2p.sharing.feeds import FeedBook
 from mesh.p2p.sharing.policy import Policy
 from mesh.p2p.streams import our_hello
+from mesh.p2p.tasks import TaskOwner
 from tests.kit.asking import identity
 from tests.kit.loop_clock import LoopClock
 from tests.kit.records import record_of
@@ -60,6 +63,7 @@ class BridgeNode:
         *,
         records: list[Record] | None = None,
         config: ShareConfig | None = None,
+        seal: bool = False,
     ) -> None:
         self.identity = identity(number)
         self.id = self.identity.peer_id
@@ -70,10 +74,11 @@ class BridgeNode:
         self.book = FeedBook(self.id, self.policy)
         self.journal = Journal(self.id, self.store, self.clock, folds=[self.book.apply])
         self.overlay = MemoryOverlay(network, self.id)
-        overlay = OverlayConfig()
+        overlay = self._overlay_config = OverlayConfig(seal="require" if seal else "off")
         self.peers = Peers(
             self.overlay, self.journal, overlay,
             peer_id=self.id, name=f"node {number}", mesh="lab", clock=self.clock, rng_seed=number,
+            identity=self.identity,
         )  # fmt: skip
         self._number = number
         self._hello = our_hello(overlay, mesh="lab", name=f"node {number}")
@@ -82,13 +87,18 @@ class BridgeNode:
         await self.journal.open()
         self.bridge = Bridge(
             self.peers, self.journal, self.book, self.policy, self.store, self.identity, self.config, self._hello,
-            clock=self.clock, rng_seed=self._number,
+            clock=self.clock, rng_seed=self._number, sealing=self._sealing,
         )  # fmt: skip
         started = NodeStarted(epoch=1, name="", release="", resumed_from=self.journal.position, clean=True)
         self.journal.emit(started, subject=self.id)
         await self.peers.start()
         await self.bridge.start()
         return self
+
+    def _sealing(self, tasks: TaskOwner) -> Sealing | None:
+        if self._overlay_config.seal == "off":
+            return None
+        return Sealing(self.identity, self._overlay_config, self.clock, Random(self._number), tasks)
 
     async def stop(self) -> None:
         await self.bridge.stop()

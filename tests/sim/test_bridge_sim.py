@@ -5,9 +5,15 @@ import random
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
+from mesh.events.vocabulary.experts import ExpertOffered
+from mesh.events.vocabulary.health import NodeSampled
+from mesh.events.vocabulary.journal import JournalSealed
+from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
 from tests.kit.bridges import BridgeNode, alert, bridged
 from tests.kit.peer_nodes import until as until_often
+from tests.kit.vocabulary import sample
 
 pytestmark = pytest.mark.looptime
 
@@ -117,3 +123,43 @@ async def test_a_node_whose_journal_was_restored_begins_a_new_feed_and_is_not_ta
             assert not other.of("journal.equivocation_found")
         finally:
             await restored.stop()
+
+
+async def test_feeds_go_sealed_where_the_mesh_asks_for_it() -> None:
+    network = MemoryNetwork()
+    one, other = [await BridgeNode(network, number, seal=True).start() for number in (1, 2)]
+    try:
+        other.meet(one)
+        one.emit(*(alert(number) for number in range(200)))
+        await until(lambda: other.holds(one), 60)
+        assert not other.of("peer.misbehaved")
+    finally:
+        await other.stop()
+        await one.stop()
+
+
+NODES, IDLE_S, LIMIT_MB_PER_H = 10, 240.0, 6.0
+
+
+async def test_a_mesh_of_ten_that_has_nothing_to_do_says_little_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways, with three copies of each message of gossip and what libp2p puts around one."""
+    gossiped = [0]
+    gossip = MemoryNetwork.gossip
+
+    def counting(network: MemoryNetwork, publisher: MemoryOverlay, topic: str, data: bytes) -> None:
+        gossiped[0] += 3 * (len(data) + 250)
+        gossip(network, publisher, topic, data)
+
+    async with bridged(NODES) as (_, nodes):
+        await asyncio.sleep(20)
+        monkeypatch.setattr(MemoryNetwork, "gossip", counting)
+        streams = [node.bridge._streams for node in nodes]
+        before = sum(each.bytes_in + each.bytes_out for each in streams)
+        for _ in range(int(IDLE_S / 30)):
+            for node in nodes:
+                node.emit(sample(NodeSampled), replace(sample(ExpertOffered), peer=node.id), sample(JournalSealed))
+            await asyncio.sleep(30)
+        visits = (sum(each.bytes_in + each.bytes_out for each in streams) - before) / NODES
+        assert all(a is b or len(a.payloads(b.id)) > IDLE_S / 60 for a in nodes for b in nodes)
+        said = (visits + 2 * gossiped[0]) / IDLE_S * 3600 / 1e6
+        assert said < LIMIT_MB_PER_H, (visits, gossiped)

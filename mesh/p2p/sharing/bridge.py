@@ -6,6 +6,7 @@ that it lacks something visits a peer that has it; on every new connection both 
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import structlog
 
@@ -18,6 +19,7 @@ from mesh.events.store import EventReader
 from mesh.events.vocabulary.journal import SignedBatch
 from mesh.identity import Identity
 from mesh.p2p.messages import Hello
+from mesh.p2p.sealed_streams import Sealing
 from mesh.p2p.sharing.claims import Claims
 from mesh.p2p.sharing.desk import Desk
 from mesh.p2p.sharing.feeds import FeedBook
@@ -45,7 +47,10 @@ log = structlog.get_logger(__name__)
 
 
 class Bridge:
-    """Shares and takes feeds, from `start` to `stop`. Make it once the journal is open and before `Peers.start`."""
+    """Shares and takes feeds, from `start` to `stop`. Make it once the journal is open and before `Peers.start`.
+
+    ``sealing`` makes what seals its streams, with the owner of its tasks; None: they are not sealed.
+    """
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class Bridge:
         *,
         clock: Clock,
         rng_seed: int,
+        sealing: Callable[[TaskOwner], Sealing | None] = lambda _tasks: None,
     ) -> None:
         self._network = network
         self._book = book
@@ -80,7 +86,13 @@ class Bridge:
         self._claims = Claims(book, policy, config.max_origins)
         self._desk = Desk(book, self._publisher, self._shelf, network, clock)
         self._streams = JournalStreams(
-            network, hello, self._desk.handlers, clock, self._tasks, admits=lambda peer: not self._is_banned(peer)
+            network,
+            hello,
+            self._desk.handlers,
+            clock,
+            self._tasks,
+            admits=lambda peer: not self._is_banned(peer),
+            sealing=sealing(self._tasks),
         )
         self._intake = Intake(journal, book, network, self._shelf, config, clock)
         self._visits = Visits(

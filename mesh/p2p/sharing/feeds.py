@@ -131,6 +131,7 @@ class FeedBook:
         self.feeds: dict[str, Feed] = {own: Feed(own)}
         self.banned_at: dict[str, float] = {}
         self._pending: dict[Hashable, Event] = {}
+        self._since: dict[Hashable, float] = {}
         self._reactions: Mapping[type[Fact], Callable[[Event, Any], None]] = {
             **dict.fromkeys(policy.facts, self._note),
             JournalShared: self._shared,
@@ -163,6 +164,7 @@ class FeedBook:
         self.feeds = {feed.origin: Feed.taken_up(feed) for feed in book.feeds}
         self.banned_at = book.banned_at
         self._pending = {self._policy.key(event): event for event in pending}
+        self._since.clear()
 
     @property
     def mine(self) -> Feed:
@@ -173,9 +175,13 @@ class FeedBook:
         """Events of ours up to the position ``stored`` that are to be shared, in order."""
         return [event for event in self._pending.values() if event.position <= stored]
 
+    def waiting_since(self, event: Event) -> float:
+        """Since when something of its kind is to be shared: what takes the place of another does not wait anew."""
+        return self._since.get(self._policy.key(event), event.at)
+
     def pass_over(self, event: Event) -> None:
         """The event is not shared after all."""
-        self._pending.pop(self._policy.key(event), None)
+        self._drop(self._policy.key(event))
 
     def is_cut(self, origin: str) -> bool:
         """Whether the node signed what contradicts itself: nothing of it is taken."""
@@ -206,8 +212,13 @@ class FeedBook:
         key = self._policy.key(event)
         self._pending.pop(key, None)
         self._pending[key] = event
+        self._since.setdefault(key, event.at)
         if len(self._pending) > MAX_PENDING:
-            del self._pending[next(iter(self._pending))]
+            self._drop(next(iter(self._pending)))
+
+    def _drop(self, key: Hashable) -> None:
+        self._pending.pop(key, None)
+        self._since.pop(key, None)
 
     def _shared(self, event: Event, fact: JournalShared) -> None:
         if not fact.positions:
@@ -219,7 +230,7 @@ class FeedBook:
         for key, pending in list(self._pending.items()):
             if pending.position > fact.positions[-1]:
                 break
-            del self._pending[key]
+            self._drop(key)
 
     def _received(self, event: Event, fact: JournalReceived) -> None:
         feed = self._feed(fact.batch.origin)

@@ -65,7 +65,7 @@ class Publisher:
         now = self._clock.now()
         pending = self._book.pending(self._journal.stored_position)
         return len(pending) >= MAX_BATCH_EVENTS or any(
-            not 0 <= now - event.at < self._policy.wait_s(event) for event in pending
+            not 0 <= now - self._book.waiting_since(event) < self._policy.wait_s(event) for event in pending
         )
 
     async def _share(self) -> None:

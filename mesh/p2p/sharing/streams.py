@@ -15,6 +15,7 @@ from mesh.p2p.calls import CallFailed, Handler
 from mesh.p2p.credit import Budget
 from mesh.p2p.messages import Hello
 from mesh.p2p.overlay import Stream
+from mesh.p2p.sealed_streams import SealedStream, Sealing
 from mesh.p2p.serving import Serving
 from mesh.p2p.session import Session, SessionRefused
 from mesh.p2p.sharing.messages import PROTOCOL
@@ -53,7 +54,10 @@ class Network(Protocol):
 
 
 class JournalStreams:
-    """Opens and accepts them. ``admits(peer)`` says whether a visitor is let in."""
+    """Opens and accepts them. ``admits(peer)`` says whether a visitor is let in; ``sealing`` seals what is said.
+
+    ``bytes_in`` and ``bytes_out`` are what the streams carried that are over.
+    """
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class JournalStreams:
         tasks: TaskOwner,
         *,
         admits: Callable[[str], bool],
+        sealing: Sealing | None = None,
     ) -> None:
         self._network = network
         self._hello = hello
@@ -71,7 +76,10 @@ class JournalStreams:
         self._clock = clock
         self._tasks = tasks
         self._admits = admits
+        self._sealing = sealing
         self._visitors: Counter[str] = Counter()
+        self.bytes_in = 0
+        self.bytes_out = 0
         network.accept(PROTOCOL, self._accept)
 
     @asynccontextmanager
@@ -80,10 +88,11 @@ class JournalStreams:
         stream = await self._network.open_stream(peer, PROTOCOL, OPEN_S)
         settled = asyncio.Event()
         faults: list[PeerMisbehaved | SessionRefused] = []
+        sealed = self._sealing.begin(self._hello) if self._sealing is not None else None
         session = Session(
             stream,
-            self._hello,
-            partial(self._begin_asking, peer, faults),
+            self._hello if sealed is None else sealed.hello,
+            partial(self._begin_asking, peer, faults, sealed),
             self._clock,
             opener=True,
             on_usable=settled.set,
@@ -110,13 +119,19 @@ class JournalStreams:
             faults.append(fault)
         finally:
             settled.set()
+            self._count(session.wire)
             if session.end is not None:
                 session.end.close(why)
 
     def _begin_asking(
-        self, peer: str, faults: list[PeerMisbehaved | SessionRefused], hello: Hello, wire: Wire
+        self,
+        peer: str,
+        faults: list[PeerMisbehaved | SessionRefused],
+        sealed: SealedStream | None,
+        hello: Hello,
+        wire: Wire,
     ) -> Calling:
-        return Calling(
+        calling = Calling(
             peer,
             wire,
             ours=self._hello.limits,
@@ -126,6 +141,13 @@ class JournalStreams:
             on_fault=faults.append,
             pack_over=self._pack_over(hello),
         )
+        if sealed is not None:
+            calling.sealed = sealed.calls(calling, hello, peer, faults.append)
+        return calling
+
+    def _count(self, wire: Wire) -> None:
+        self.bytes_in += wire.bytes_in
+        self.bytes_out += wire.bytes_out
 
     def _pack_over(self, theirs: Hello) -> int:
         return _PACK_OVER if packing.FEATURE in self._hello.features and packing.FEATURE in theirs.features else 0
@@ -139,10 +161,12 @@ class JournalStreams:
         self._tasks.start(self._answer(stream), f"answer {stream.peer} on the journal")
 
     async def _answer(self, stream: Stream) -> None:
+        sealed = self._sealing.begin(self._hello) if self._sealing is not None else None
+
         def begin(hello: Hello, wire: Wire) -> Serving:
             return Serving(
                 stream.peer,
-                self._handlers,
+                self._handlers if sealed is None else sealed.handlers(self._handlers, hello, stream.peer),
                 wire,
                 ours=self._hello.limits,
                 theirs=hello.limits,
@@ -152,7 +176,8 @@ class JournalStreams:
                 pack_over=self._pack_over(hello),
             )
 
-        session = Session(stream, self._hello, begin, self._clock, opener=False)
+        hello = self._hello if sealed is None else sealed.hello
+        session = Session(stream, hello, begin, self._clock, opener=False)
         try:
             async with asyncio.timeout(VISIT_S):
                 await session.run()
@@ -161,6 +186,7 @@ class JournalStreams:
         except (SessionRefused, TimeoutError):
             pass  # the peer was told, or has been here for long enough
         finally:
+            self._count(session.wire)
             self._visitors[stream.peer] -= 1
             if not self._visitors[stream.peer]:
                 del self._visitors[stream.peer]

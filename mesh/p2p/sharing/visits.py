@@ -82,7 +82,7 @@ class Visits:
         host.retry_s = min(2 * host.retry_s, RETRY_MAX_S)
 
     async def _ask_heads(self, peer: str, calling: Calling) -> None:
-        reply = await calling.call(HEADS, {}, b"", CALL_S, None)
+        reply = await (calling.sealed or calling).call(HEADS, {}, b"", CALL_S, None)
         for head in decode_heads(reply.body):
             if head.origin == self._own:
                 self._on_own(head)
@@ -110,7 +110,7 @@ class Visits:
             "from": begin,
             "max_bytes": self._page_bytes,
         }
-        reply = await calling.call(RANGE, header, b"", CALL_S, None)
+        reply = await (calling.sealed or calling).call(RANGE, header, b"", CALL_S, None)
         page = decode_page(reply.body)
         _require_asked(head, begin, [batch for batch, _ in page])
         for batch, payloads in page:
