@@ -40,7 +40,6 @@ class GatewayServer:
     ) -> None:
         self._config = config
         self._memory = memory
-        _refuse_an_open_door(config, keys)
         gateway = Gateway(
             requests, offers, KeyRing(keys, clock), clock, max_body_bytes=config.max_body_bytes, ready=ready
         )
@@ -120,7 +119,8 @@ def _unusable(host: str, port: int, error: OSError) -> ListenError:
     )
 
 
-def _refuse_an_open_door(config: GatewayConfig, keys: Path) -> None:
+def refuse_an_open_door(config: GatewayConfig, keys: Path) -> None:
+    """Raise ConfigError when strangers could ask: beyond loopback there must be a key."""
     try:
         inside = ipaddress.ip_address(config.host).is_loopback
     except ValueError:

@@ -1,7 +1,9 @@
 """Experts for end-to-end tests, called by their import path in the node's own process."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 
 async def patient(content: str) -> str:
@@ -16,3 +18,22 @@ async def dripping(content: str) -> AsyncIterator[str]:
     for word in content.split():
         await asyncio.sleep(0.05)
         yield word + " "
+
+
+async def until_cancelled(path: str) -> str:
+    """Works for ever; the file says when it began and when it was told to stop (Unix seconds)."""
+    file = Path(path)
+    file.write_text("began\n")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        file.write_text(f"{time.time()}\n")
+    return ""
+
+
+async def breaking(content: str) -> AsyncIterator[str]:
+    """Answers the words and then breaks."""
+    for word in content.split():
+        yield word + " "
+        await asyncio.sleep(0.05)
+    raise RuntimeError("broke in the middle")
