@@ -9,6 +9,8 @@ from mesh.p2p.overlay import DialFailed, Overlay, OverlayDown
 from mesh.p2p.tasks import TaskOwner
 
 _AT_A_TIME = 16
+# Less than a clock can tell apart would be no pause at all, again and again.
+_LEAST_PAUSE_S = 0.001
 
 # peer, addresses, error, attempt, seconds until the next (0: none)
 OnFailed = Callable[[str, tuple[str, ...], str, int, float], None]
@@ -49,7 +51,7 @@ class Dialer:
             for member in self._membership.take_due(self._clock.monotonic()):
                 self._tasks.start(self._dial(member), f"dial {member.peer}")
             due = self._membership.next_due()
-            pause = None if due is None else max(0.0, due - self._clock.monotonic())
+            pause = None if due is None else max(_LEAST_PAUSE_S, due - self._clock.monotonic())
             try:
                 async with asyncio.timeout(pause):
                     await self._changed.wait()
