@@ -10,7 +10,6 @@ from mesh.p2p.sharing.publisher import Publisher
 from mesh.p2p.sharing.quota import Buckets
 from mesh.p2p.sharing.shelf import Shelf
 from mesh.p2p.sharing.streams import Network
-from mesh.p2p.sharing.visits import as_json
 
 # Calls of one peer: what catching up from far behind takes at once, and then ten a second.
 CALLS_PER_S = 10.0
@@ -43,7 +42,7 @@ class Desk:
     async def _range(self, call: InboundCall) -> Reply:
         self._count(call)
         try:
-            asked = decode_range(as_json(call.header))
+            asked = decode_range(call.header)
         except PeerMisbehaved as fault:
             self._network.misbehaved(call.peer, fault.rule, fault.what)
             raise CallFailed("invalid", fault.what) from None

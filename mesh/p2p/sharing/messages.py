@@ -1,11 +1,11 @@
 """What is said of feeds between nodes: announcements, heads and pages of batches, each as bytes. Pure."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from mesh.errors import PeerMisbehaved
 from mesh.events.feed import MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_NUMBER
@@ -87,9 +87,13 @@ def _parse(model: type[M], raw: bytes, limit: int) -> M:
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part)[:40] for part in first["loc"][:4])
-        raise PeerMisbehaved("journal_malformed", f"{model.__name__} {where}: {first['msg'][:200]}") from None
+        raise _malformed(model, error) from None
+
+
+def _malformed(model: type[BaseModel], error: ValidationError) -> PeerMisbehaved:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part)[:40] for part in first["loc"][:4])
+    return PeerMisbehaved("journal_malformed", f"{model.__name__} {where}: {first['msg'][:200]}")
 
 
 def encode_announcement(head: SignedBatch | None, digest: str) -> bytes:
@@ -115,9 +119,12 @@ def decode_heads(body: bytes) -> list[SignedBatch]:
     return [statement.batch() for statement in _parse(Heads, body, MAX_HEADS_BYTES).heads]
 
 
-def decode_range(header: bytes) -> RangeHeader:
+def decode_range(header: Mapping[str, JsonValue]) -> RangeHeader:
     """What is asked for. Raises PeerMisbehaved."""
-    return _parse(RangeHeader, header, MAX_STATEMENT_BYTES)
+    try:
+        return RangeHeader.model_validate(header)
+    except ValidationError as error:
+        raise _malformed(RangeHeader, error) from None
 
 
 def encode_batch(batch: SignedBatch, payloads: Iterable[bytes]) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from mesh.clock import Clock
+from mesh.errors import BrokerError, JournalBroken
 from mesh.events.codec import encode
 from mesh.events.envelope import Event
 from mesh.events.feed import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, feed_genesis, sign_batch
@@ -57,7 +58,7 @@ class Publisher:
         if self._book.mine.newest is not None:
             self._publish(self._book.mine.newest)
         while True:
-            while self._due():
+            if self._due():
                 await self._share()
             await self._clock.sleep(TICK_S)
 
@@ -106,8 +107,12 @@ class Publisher:
 
     async def _payload(self, event: Event) -> bytes | None:
         """The bytes that are stored, if others would take them; else the event is passed over for good."""
-        fresh = event.position > self._opened
-        payload = encode(event).payload if fresh else await self._shelf.payload(event.position)
+        try:
+            fresh = event.position > self._opened
+            payload = encode(event).payload if fresh else await self._shelf.payload(event.position)
+        except (BrokerError, JournalBroken, ValueError) as error:
+            log.warning("an event cannot be read to share it", position=event.position, error=str(error))
+            return None  # the broker may be on its way back: it is tried again
         try:
             check_entry(self._journal.origin, payload, 0)
         except BadEntry as error:

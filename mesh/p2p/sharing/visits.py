@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import msgspec
 import structlog
 from pydantic import JsonValue
 
@@ -129,8 +128,3 @@ def _require_asked(head: SignedBatch, begin: int, batches: list[SignedBatch]) ->
             said = f"{batch.first} to {batch.last} of {batch.origin}"
             raise PeerMisbehaved("journal_replayed", f"asked for {wanted} of {head.origin}, it sent {said}")
         wanted = batch.last + 1
-
-
-def as_json(header: object) -> bytes:
-    """A call's header as the bytes that it came as, more or less."""
-    return msgspec.json.encode(header)
