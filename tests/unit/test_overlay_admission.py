@@ -1,5 +1,6 @@
 import pytest
 
+from mesh.p2p.access import Access, Gate
 from mesh.p2p.host.admission import Admission, site_of
 from mesh.p2p.host.limits import Limits
 
@@ -108,3 +109,43 @@ def test_many_addresses_do_not_fill_the_memory() -> None:
 )
 def test_an_ipv6_site_is_one_party(ip: str, site: str) -> None:
     assert site_of(ip) == site
+
+
+def test_a_subnet_has_a_share_of_its_own() -> None:
+    admission = Admission(limits(max_inbound_per_subnet=2, max_handshakes=100, max_inbound=100, max_connections=100))
+    assert [arrive(admission, f"192.0.2.{host}") for host in range(3)] == ["", "", "max_inbound_per_subnet"]
+    assert [arrive(admission, f"2001:db8::{host}") for host in (1, 2, 3)] == ["", "", "max_inbound_per_subnet"]
+    assert arrive(admission, "192.0.3.1") == arrive(admission, "2001:db8:0:1::1") == ""
+    admission.leave("192.0.2.1")
+    assert arrive(admission, "192.0.2.9") == ""
+
+
+def test_a_subnet_is_as_wide_as_is_said() -> None:
+    admission = Admission(limits(max_inbound_per_subnet=1, subnet_ipv4_bits=16))
+    assert arrive(admission, "192.0.2.1") == ""
+    refusal = admission.arrive("192.0.99.1", 0.0, outbound=0)
+    assert refusal is not None
+    assert (refusal.limit, refusal.value) == ("1 of one subnet", "2 of 192.0.0.0/16")
+
+
+def test_ones_own_networks_are_not_counted_by_subnet() -> None:
+    admission = Admission(limits(max_inbound_per_subnet=1, own_networks=("10.0.0.0/8", "fe80::/10")))
+    assert [arrive(admission, f"10.0.0.{host}") for host in range(3)] == ["", "", ""]
+
+
+def test_many_subnets_do_not_fill_the_memory() -> None:
+    admission = Admission(limits())
+    for number in range(5000):
+        ip = f"10.{number >> 8}.{number & 255}.1"
+        assert arrive(admission, ip, now=number * 10.0) == ""
+        admission.settled(ip)
+        admission.leave(ip)
+    assert not admission._subnets
+
+
+def test_who_is_blocked_uses_up_nothing() -> None:
+    admission = Admission(limits(inbound_burst=1))
+    admission.gate = Gate(Access(block=("192.0.2.0/24",)))
+    assert {arrive(admission, "192.0.2.1") for _ in range(20)} == {"blocked_address"}
+    admission.gate = Gate(Access())
+    assert (admission.inbound, arrive(admission, "192.0.2.1")) == (0, "")

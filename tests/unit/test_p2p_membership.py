@@ -131,3 +131,27 @@ def test_after_a_restart_of_the_overlay_everybody_is_dialled_at_once():
         members.disconnected(peer, 50.0)
     members.overlay_restarted(50.0)
     assert due(members, 50.0) == ["a", "c"]
+
+
+def test_who_is_blocked_is_not_dialled_and_is_at_once_when_he_is_not_any_more():
+    members, blocked = membership(), {"c"}
+    members.admits = lambda peer: peer not in blocked
+    members.learn("c", ["/x"], 0.0)
+    assert (due(members, 1000.0), members.next_due()) == ([], None)
+    blocked.clear()
+    members.admit_again(["c", "unknown"], 1000.0)
+    assert due(members, 1000.0) == ["c"]
+
+
+def test_without_room_only_static_peers_are_dialled_and_nobody_is_waited_for():
+    members = membership()
+    members.room = lambda: 2
+    for peer in ("c", "d", "e"):
+        members.learn(peer, ["/x"], 0.0)
+    assert due(members, 0.0) == ["c", "d"]
+    assert (due(members, 1.0), members.next_due()) == ([], None)
+    members.learn("f", ["/x"], 1.0, static=True)
+    assert due(members, 1.0) == ["f"]
+    members.failed("c", 2.0)
+    members.room = lambda: 5
+    assert due(members, 2.0) == ["e"]
