@@ -149,6 +149,12 @@ def test_a_connection_is_relayed_until_there_is_a_direct_way() -> None:
     assert row.setup_ms == 8.5
 
 
+def test_a_peer_is_shown_where_it_is_reached_now() -> None:
+    direct = PeerPathChanged(peer="p", connection="c1", path="direct", address="/ip4/10.0.0.2/tcp/2", transport="ws")
+    row = only_row(PEERS, CONNECTED, direct)
+    assert (row.state, row.address, row.transport, row.direction) == ("connected", direct.address, "ws", "outbound")
+
+
 def test_the_end_of_a_connection_whose_beginning_is_missing() -> None:
     row = only_row(CONNECTIONS, DISCONNECTED)
     assert (row.state, row.opened_at, row.peer) == ("closed", None, "p")

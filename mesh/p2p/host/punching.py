@@ -43,16 +43,24 @@ class Puncher:
     """Makes relayed connections direct.
 
     ``secure(socket, target, peer, as_client)`` makes a connection out of what was punched; ``reach(peer, addresses,
-    seconds)`` dials in the ordinary way, and returns whether there is a direct connection now.
+    seconds)`` dials in the ordinary way, and returns whether there is a direct connection now; ``may_dial(ip)`` is what
+    the operator's rules say.
     """
 
     def __init__(
-        self, connections: Connections, report: Callable[[OverlayFact], None], *, secure: Secure, reach: Reach
+        self,
+        connections: Connections,
+        report: Callable[[OverlayFact], None],
+        *,
+        secure: Secure,
+        reach: Reach,
+        may_dial: Callable[[str], bool],
     ) -> None:
         self._connections = connections
         self._report = report
         self._secure = secure
         self._reach = reach
+        self._may_dial = may_dial
         self._pace = Damper(burst=_BURST, per_s=_PER_S)
 
     async def upgrade(self, connection: Connection, addresses: Sequence[str]) -> None:
@@ -113,6 +121,7 @@ class Puncher:
         self, connection: Connection, local: "_Local", targets: Sequence[Target], *, as_client: bool
     ) -> str:
         """Connect to every target at once until one holds; what went wrong, or an empty text."""
+        targets = [target for target in targets if self._may_dial(target.host)]
         if not targets:
             return "the peer named no address that can be dialled"
         failures: dict[str, str] = {}
@@ -125,7 +134,8 @@ class Puncher:
         if self._connections.direct(connection.peer) is not None:
             return ""
         said = "; ".join(f"{address}: {why}" for address, why in failures.items())
-        return said or f"no answer within {_PUNCH_S:g} s"
+        silent = ", ".join(f"{target.host}:{target.port}" for target in targets)
+        return said or f"no answer from {silent} within {_PUNCH_S:g} s"
 
     async def _knock(
         self,

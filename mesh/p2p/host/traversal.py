@@ -68,7 +68,13 @@ class Traversal:
         self._mapped: list[str] = []
         self._client = RelayClient(settings.relays, swarm, connections, door, nursery, self._tell)
         self._relay = Relay(settings.limits, connections, complaints, own_addresses=self._named_addresses)
-        self._puncher = Puncher(connections, report, secure=self._secure, reach=self._reach)
+        self._puncher = Puncher(
+            connections,
+            report,
+            secure=self._secure,
+            reach=self._reach,
+            may_dial=lambda ip: dialler.gate().deny_address(ip) is None,
+        )
         self._reachability = Reachability(
             swarm.get_peer_id(), connections, dialler, report, own_addresses=self._own_addresses
         )

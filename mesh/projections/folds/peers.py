@@ -16,6 +16,7 @@ from mesh.events.vocabulary.network import (
     PeerIdentified,
     PeerLeft,
     PeerMisbehaved,
+    PeerPathChanged,
     PeerRefused,
     PeerRejoined,
     PeerSuspected,
@@ -103,6 +104,11 @@ def _connected(row: PeerRow | None, event: Event, fact: PeerConnected) -> PeerRo
         dial_error=None,
         last_position=event.position,
     )
+
+
+def _path_changed(row: PeerRow | None, event: Event, fact: PeerPathChanged) -> PeerRow:
+    row = _row(row, event)
+    return replace(row, address=fact.address, transport=fact.transport, last_position=event.position)
 
 
 def _identified(row: PeerRow | None, event: Event, fact: PeerIdentified) -> PeerRow:
@@ -199,7 +205,7 @@ def _seemed_connected(event: Event) -> dict[str, tuple[str, ...]]:
 
 PEERS = Projection(
     name="peers",
-    version=2,
+    version=3,
     row=PeerRow,
     key=("peer", "node"),
     key_of=_key,
@@ -207,6 +213,7 @@ PEERS = Projection(
         PeerDiscovered: _discovered,
         PeerDialFailed: _dial_failed,
         PeerConnected: _connected,
+        PeerPathChanged: _path_changed,
         PeerIdentified: _identified,
         PeerGreeted: _greeted,
         PeerLeft: _left,
