@@ -5,6 +5,8 @@ CPython's memory for it, takes a handshake that timed out for a finished one, an
 pyOpenSSL, which has a callback for it. What a certificate must say is still py-libp2p's to check.
 """
 
+import datetime as dt
+
 import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -18,7 +20,6 @@ from libp2p.security.exceptions import HandshakeFailure
 from libp2p.security.secure_session import SecureSession
 from libp2p.security.tls.certificate import (
     LIBP2P_EXTENSION_OID,
-    create_cert_template,
     generate_certificate,
     verify_certificate_chain,
 )
@@ -151,8 +152,16 @@ class TlsStream(EncryptedMsgReadWriter):
         return self._raw.get_remote_address()
 
 
+def _template() -> x509.CertificateBuilder:
+    """Without the extensions of py-libp2p's: js-libp2p wants libp2p's to be the first. Good for any clock."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "libp2p")])
+    begin, end = dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(2199, 12, 31, tzinfo=dt.UTC)
+    builder = x509.CertificateBuilder(name, name).serial_number(x509.random_serial_number())
+    return builder.not_valid_before(begin).not_valid_after(end)
+
+
 def _context(key_pair: KeyPair) -> SSL.Context:
-    certificate, key = generate_certificate(key_pair.private_key, create_cert_template())
+    certificate, key = generate_certificate(key_pair.private_key, _template())
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)

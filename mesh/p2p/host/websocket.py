@@ -36,6 +36,7 @@ class WebSocketChannel:
         self._sending = trio.Lock()
         self._ended = False
         self._early = b""
+        self._held: bytes | None = None
 
     @classmethod
     async def accept(cls, below: Channel) -> "WebSocketChannel":
@@ -44,6 +45,8 @@ class WebSocketChannel:
         if not any(isinstance(event, Request) for event in await channel._shaken()):
             raise trio.BrokenResourceError("it asked for no WebSocket")
         await channel._send(AcceptConnection())
+        # A client may look for messages only some time after it is told that the WebSocket is open. It speaks first.
+        channel._held = b""
         return channel
 
     @classmethod
@@ -75,6 +78,7 @@ class WebSocketChannel:
         while not self._ended:
             data = await self._take(await self._next_events(max_bytes))
             if data:
+                await self._release()
                 return data
         return b""
 
@@ -109,8 +113,16 @@ class WebSocketChannel:
         return b"".join(parts)
 
     async def send_all(self, data: bytes, /) -> None:
-        """See `Channel`."""
-        await self._send(BytesMessage(data=bytes(data)))
+        """See `Channel`. A server's first words wait until the client has spoken."""
+        if self._held is not None:
+            self._held += data
+        else:
+            await self._send(BytesMessage(data=bytes(data)))
+
+    async def _release(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            await self._send(BytesMessage(data=held))
 
     async def _send(self, event: Event) -> None:
         async with self._sending:
