@@ -1,16 +1,22 @@
 """Peers behind NATs of their own, and a public relay: whole nodes in network namespaces."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mesh.config import OverlayConfig
 from mesh.demo.nodes import NodeProcess, until
+from mesh.identity import Identity
+from mesh.p2p.overlay import HolePunched, PathChanged, RelayReserved
+from mesh.p2p.overlay_process import ProcessOverlay
 from tests.kit.nat import Internet, internet
 from tests.kit.nodes import MATHS, tables
+from tests.kit.overlays import PROTOCOL, Node, Recorder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio]
 
@@ -40,8 +46,10 @@ async def a_relay_and_two_homes(net: Internet, root: Path) -> AsyncIterator[tupl
     async with AsyncExitStack() as stack:
         relay = await stack.enter_async_context(node_in(net, "public", root, config("public", 'relay = "server"')))
         known = f'upnp = true\nrelays = ["/ip4/{net.PUBLIC_IP}/tcp/4701/p2p/{relay.peer_id}"]'
-        serving = await stack.enter_async_context(node_in(net, "b", root, config("b", known, MATHS)))
-        asking = await stack.enter_async_context(node_in(net, "a", root, config("a", known)))
+        asking, serving = await asyncio.gather(
+            stack.enter_async_context(node_in(net, "a", root, config("a", known))),
+            stack.enter_async_context(node_in(net, "b", root, config("b", known, MATHS))),
+        )
         yield asking, serving
 
 
@@ -59,6 +67,18 @@ async def answered(node: NodeProcess, question: str) -> dict[str, Any]:
     return outcome
 
 
+async def told(node: NodeProcess, kind: str) -> dict[str, Any]:
+    """The data of the first of this node's own events of a type, once there is one."""
+    found: list[dict[str, Any]] = []
+
+    async def there() -> bool:
+        found.extend(await facts(node, kind))
+        return bool(found)
+
+    await until(there, within=60, what=f"no {kind}")
+    return found[0]
+
+
 async def facts(node: NodeProcess, kind: str) -> list[dict[str, Any]]:
     """The data of this node's own events of a type."""
     code, output, errors = await node.command("events", "tail", "--json", "--no-follow", "--after", "0", "--only", kind)
@@ -73,22 +93,15 @@ async def paths(node: NodeProcess, peer: str) -> list[tuple[str, str]]:
     return [(path, transport) for path, transport in rows]
 
 
+@pytest.mark.timeout(300)  # nine processes start
 async def test_requests_flow_through_a_relay_and_then_directly_through_both_nats(tmp_path: Path) -> None:
     with internet("a", "b") as net:
         async with a_relay_and_two_homes(net, tmp_path) as (asking, serving):
             outcome = await answered(asking, "What is 17*23?")
             assert (outcome["text"], outcome["peers"]) == ("391", [serving.peer_id])
             for node, other in ((asking, serving), (serving, asking)):
-
-                async def punched(node: NodeProcess = node) -> bool:
-                    return bool(await facts(node, "peer.hole_punched"))
-
-                await until(punched, within=40, what="no hole was punched")
-                (punch,) = await facts(node, "peer.hole_punched")
+                punch = await told(node, "peer.hole_punched")
                 assert (punch["peer"], punch["direct"], punch["error"]) == (other.peer_id, True, "")
-                (way,) = [fact for fact in await facts(node, "peer.path_changed") if fact["peer"] == other.peer_id]
-                assert (way["path"], way["transport"]) == ("direct", "tcp")
-                assert "p2p-circuit" not in way["address"]
 
                 async def projected(node: NodeProcess = node, other: NodeProcess = other) -> bool:
                     return await paths(node, other.peer_id) == [("direct", "tcp")]
@@ -98,28 +111,58 @@ async def test_requests_flow_through_a_relay_and_then_directly_through_both_nats
             connected = await facts(asking, "peer.connected")
             (first,) = [fact for fact in connected if fact["peer"] == serving.peer_id]
             assert first["transport"] == "relay"
-            reserved = await facts(serving, "peer.relay_reserved")
-            assert reserved[0]["addresses"][0].endswith(f"/p2p-circuit/p2p/{serving.peer_id}")
-
-            async def private() -> bool:
-                said = await facts(serving, "node.reachability_changed")
-                return bool(said) and said[-1]["reachability"] == "private"
-
-            await until(private, within=40, what="it did not learn that it cannot be reached")
+            reserved = await told(serving, "peer.relay_reserved")
+            assert reserved["addresses"][0].endswith(f"/p2p-circuit/p2p/{serving.peer_id}")
+            assert (await told(serving, "node.reachability_changed"))["reachability"] == "private"
 
 
-async def test_where_no_hole_can_be_punched_requests_go_on_through_the_relay(tmp_path: Path) -> None:
+class OverlayIn(ProcessOverlay):
+    """An overlay whose process lives in another network than the test."""
+
+    enter: Sequence[str] = ()
+
+    def _command(self) -> list[str]:
+        return [*self.enter, *super()._command()]
+
+
+def overlay_in(net: Internet, place: str, ip: str, root: Path, **settings: object) -> Node:
+    identity = Identity.generate()
+    config = OverlayConfig.model_validate({"listen": [f"/ip4/{ip}/tcp/4701"], **settings})
+    overlay = OverlayIn(identity, config, root / place, root / f"{place}.log", agent="test/1")
+    overlay.enter = net.enter(place)
+    return Node(identity.peer_id, overlay, Recorder())
+
+
+@pytest.mark.parametrize("open_nats", [True, False])
+async def test_a_connection_is_direct_when_the_nats_let_it_and_else_stays_relayed(
+    tmp_path: Path, open_nats: bool
+) -> None:
     with internet("a", "b") as net:
-        net.cut_between_homes()
-        async with a_relay_and_two_homes(net, tmp_path) as (asking, serving):
-            assert (await answered(asking, "What is 17*23?"))["text"] == "391"
-
-            async def tried() -> bool:
-                return bool(await facts(serving, "peer.hole_punched"))
-
-            await until(tried, within=60, what="no hole was tried")
-            (punch,) = await facts(serving, "peer.hole_punched")
-            assert (punch["direct"], punch["attempts"]) == (False, 3)
-            assert "11.0.0." in punch["error"]
-            assert (await answered(asking, "What is 17*24?"))["text"] == "408"
-            assert await paths(asking, serving.peer_id) == [("relayed", "relay")]
+        if not open_nats:
+            net.cut_between_homes()
+        relay = overlay_in(net, "public", net.PUBLIC_IP, tmp_path, relay="server")
+        known = [f"/ip4/{net.PUBLIC_IP}/tcp/4701/p2p/{relay.peer}"]
+        near, far = (overlay_in(net, home, net.home_ip(home), tmp_path, relays=known) for home in net.homes)
+        nodes = (relay, near, far)
+        try:
+            await asyncio.gather(*(node.overlay.start(node.heard, protocols=[PROTOCOL], topics=[]) for node in nodes))
+            await far.overlay.dial(relay.peer, known, 10)
+            (place,) = await far.heard.until(lambda: far.heard.of(RelayReserved))
+            await near.overlay.dial(far.peer, place.addresses, 10)
+            stream, other_end = await near.stream_to(far)
+            (punch,) = await far.heard.until(lambda: far.heard.of(HolePunched), 45)
+            assert (punch.peer, punch.direct) == (near.peer, open_nats)
+            if open_nats:
+                for node in (near, far):
+                    (way,) = await node.heard.until(lambda node=node: node.heard.of(PathChanged))
+                    assert (way.path, way.transport) == ("direct", "tcp")
+                    assert way.address.startswith("/ip4/11.0.0.")
+            else:
+                assert punch.attempts == 3
+                assert "11.0.0." in punch.error
+                assert not near.heard.of(PathChanged) + far.heard.of(PathChanged)
+            for ends in ((stream, other_end), await near.stream_to(far)):
+                ends[0].writer.write(b"still there")
+                assert await asyncio.wait_for(ends[1].reader.readexactly(11), 10) == b"still there"
+        finally:
+            await asyncio.gather(*(node.overlay.stop() for node in nodes))
