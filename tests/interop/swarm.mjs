@@ -1,0 +1,130 @@
+// Many peers in one process, each with an identity of its own: `node swarm.mjs ADDRESS MESH COUNT SECONDS`, in the
+// directory of the example client. All dial the node, offer an expert by call and by gossip, serve it, and ask the
+// node's experts again and again. Prints a line of JSON once all are connected, and one at the end.
+
+import { createHash } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { MeshClient, PROTOCOL } from './client.js'
+import { FrameReader, Kind, concat, decodeHead, encodeFrame, encodeHead, toJson, u32, u64 } from './frames.js'
+import { createHost } from './host.js'
+import { generateKeyPair } from '@libp2p/crypto/keys'
+
+const AT_A_TIME = 8
+const OFFER_EVERY_MS = 10_000
+const LIMITS = { max_frame_bytes: 65536, max_body_bytes: 8388608, requests: 256, window_bytes: 262144 }
+const [address, mesh, count, seconds] = process.argv.slice(2).map((text) => /^\d+$/.test(text) ? Number(text) : text)
+const figures = { connected: 0, answered: 0, failed: 0, served: 0, lost: 0, took: [], failures: {} }
+const utf8 = new TextEncoder()
+
+// The acceptor's side of the protocol, as much of it as a test needs.
+class Peer {
+  constructor (host, privateKey, number) {
+    Object.assign(this, { host, privateKey, number })
+    host.handle(PROTOCOL, (stream) => this.answer(stream))
+  }
+
+  offers () {
+    const offer = {
+      expert: `echo-${this.number}`, model: 'echo', domains: ['echo'], concurrency: 4, queue_limit: 64,
+      in_flight: 0, queued: 0, available: true, quality: 0.5
+    }
+    return toJson({ version: 1, peer: this.host.peerId.toString(), valid_s: 60, offers: [offer] })
+  }
+
+  async answer (stream) {
+    const reader = new FrameReader(LIMITS.max_frame_bytes)
+    try {
+      for await (const bytes of stream) {
+        for (const frame of reader.push(bytes.subarray())) {
+          await this.onFrame(stream, frame)
+        }
+      }
+    } catch {
+      figures.lost += 1
+    }
+  }
+
+  async onFrame (stream, { kind, call, body }) {
+    if (kind === Kind.HELLO) {
+      const hello = { versions: [1], mesh, name: `js-${this.number}`, heartbeat_ms: 1000, limits: LIMITS }
+      stream.send(encodeFrame(Kind.HELLO, 0, toJson(hello)))
+    } else if (kind === Kind.PING) {
+      stream.send(encodeFrame(Kind.PONG, call, concat(body, u64(Date.now() * 1000))))
+    } else if (kind === Kind.REQUEST) {
+      const [head, content] = decodeHead(body)
+      const [header, reply] = head.method === 'expert.offers' ? [{}, this.offers()] : await this.ask(head.header, content)
+      const result = encodeHead({ body_bytes: reply.length, header })
+      stream.send(encodeFrame(Kind.RESULT, call, concat(result, reply)))
+    }
+  }
+
+  async ask ({ request, expert }, content) {
+    figures.served += 1
+    const digest = createHash('sha256').update(content).digest('hex')
+    const signed = ['mesh-answer/1', request, expert, 'echo', digest].map((text) => utf8.encode(text))
+    const signature = await this.privateKey.sign(concat(...signed.flatMap((field) => [u32(field.length), field])))
+    const usage = { tokens_in: -1, tokens_out: -1, first_token_ms: -1, latency_ms: 0 }
+    return [{ model: 'echo', digest, signature: Buffer.from(signature).toString('hex'), ...usage }, content]
+  }
+
+  async join () {
+    const began = performance.now()
+    this.client = await MeshClient.connect(this.host, address, { mesh, name: `js-${this.number}`, heartbeatMs: 1000 })
+    figures.connected += 1
+    figures.took.push(performance.now() - began)
+  }
+
+  async gossip (until) {
+    this.host.services.pubsub.subscribe(`/mesh/${mesh}/offers/1.0.0`)
+    await sleep(Math.random() * OFFER_EVERY_MS)
+    while (performance.now() < until) {
+      await this.host.services.pubsub.publish(`/mesh/${mesh}/offers/1.0.0`, this.offers())
+      await sleep(OFFER_EVERY_MS)
+    }
+  }
+
+  async work (until, latencies) {
+    while (performance.now() < until) {
+      const began = performance.now()
+      try {
+        await this.client.ask('null', 'language', 'hello', { timeoutMs: 10_000 })
+        figures.answered += 1
+        latencies.push(performance.now() - began)
+      } catch (error) {
+        figures.failed += 1
+        figures.failures[error.message] = (figures.failures[error.message] ?? 0) + 1
+      }
+      await sleep(500 + Math.random() * 1000)
+    }
+  }
+}
+
+const percentile = (values, percent) =>
+  values.sort((a, b) => a - b)[Math.max(0, Math.ceil(values.length * percent / 100) - 1)]
+
+const peers = []
+for (let number = 0; number < count; number++) {
+  const privateKey = await generateKeyPair('Ed25519')
+  peers.push(new Peer(await createHost({ privateKey }), privateKey, number))
+}
+const began = performance.now()
+const waiting = [...peers]
+await Promise.all(Array.from({ length: AT_A_TIME }, async () => {
+  for (let peer = waiting.pop(); peer !== undefined; peer = waiting.pop()) {
+    await peer.join()
+  }
+}))
+console.log(JSON.stringify({
+  connected: figures.connected, all_s: (performance.now() - began) / 1000,
+  p50_ms: percentile(figures.took, 50), p99_ms: percentile(figures.took, 99)
+}))
+const until = performance.now() + seconds * 1000
+const latencies = []
+await Promise.all(peers.flatMap((peer) => [peer.gossip(until), peer.work(until, latencies)]))
+const { answered, failed, failures, served, lost } = figures
+const open = peers.filter((peer) => !peer.client.closed).length
+console.log(JSON.stringify({
+  answered, failed, failures, served, lost, open, p50_ms: percentile(latencies, 50), p99_ms: percentile(latencies, 99)
+}))
+process.exit(0)
