@@ -12,6 +12,8 @@ from mesh.p2p.liveness import Change, Liveness, LocalHealth
 _TICKS_PER_BEAT = 4
 # Who pings, and was pinged so lately, leaves the next beat to the other: one ping for each beat tells both enough.
 _TAKING_TURNS_BEATS = 2.5
+# Two that ping at the same moment would go on so: the one with the greater PeerId waits for longer.
+_YIELD_BEATS = 1.5
 # But a round trip is measured at least every so many beats.
 _OWN_BEATS = 4
 # When nobody at all has been heard of for so many beats, it may be us: suspicion begins after more than two.
@@ -36,6 +38,7 @@ class Heartbeat:
         hearing: Hearing,
         on_change: Callable[[Link, Change], None],
         on_idle: Callable[[Link, float], None],
+        us: str = "",
     ) -> None:
         self._links = links
         self._clock = clock
@@ -44,6 +47,7 @@ class Heartbeat:
         self._on_change = on_change
         self._listening_since = float("-inf")
         self._on_idle = on_idle
+        self._us = us
 
     def begin(self, link: Link) -> None:
         """A stream became usable: the peer is watched from now on, and pinged at the next tick."""
@@ -63,7 +67,9 @@ class Heartbeat:
     def on_ping(self, link: Link) -> None:
         """The peer pinged: as good a beat as an answer to ours, so that ours can wait for its turn."""
         link.pinged_at = now = self._clock.monotonic()
-        link.next_ping = min(now + self._interval_s, link.asked_at + _OWN_BEATS * self._interval_s)
+        at_once = now - link.asked_at < self._interval_s / _TICKS_PER_BEAT
+        wait = self._interval_s * (_YIELD_BEATS if at_once and self._us > link.peer else 1.0)
+        link.next_ping = min(now + wait, link.asked_at + _OWN_BEATS * self._interval_s)
         if link.liveness is not None:
             self._tell(link, link.liveness.beat(now))
 

@@ -126,6 +126,7 @@ class Peers:
             hearing=Hearing(overlay.check, self._tasks, clock, config.heartbeat_s),
             on_change=self._on_change,
             on_idle=self._on_idle,
+            us=peer_id,
         )
         sealing = None
         if identity is not None and config.seal != "off":

@@ -426,3 +426,18 @@ class Mute:
         for stream in (*self.streams, *more):
             stream.writer.close()
         await asyncio.sleep(0.01)
+
+
+async def test_peers_take_turns_at_the_heartbeat_and_both_measure():
+    """Whoever starts: a beat a second for the two of them, and no silence that is longer."""
+    async with nodes("a", "b", latency_s=0.02) as (_, made):
+        await asyncio.sleep(0.4)
+        links = [made["a"].peers._links["b"], made["b"].peers._links["a"]]
+        await asyncio.sleep(20)
+        before = [link.heartbeats._sequence for link in links]
+        await asyncio.sleep(60)
+        pings = [link.heartbeats._sequence - start for link, start in zip(links, before, strict=True)]
+        assert min(pings) >= 60 / 4 - 1
+        assert 48 <= sum(pings) <= 75
+        assert all(link.heartbeats.latency_s > 0 for link in links)
+        assert not made["a"].of("peer.suspected") + made["b"].of("peer.suspected")

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import tracemalloc
 
 import pytest
 import zstandard
@@ -152,3 +153,15 @@ async def test_an_answer_that_does_not_unpack_fails_the_call_and_is_recorded(bod
     await asyncio.wait([task])
     far.writer.close()
     await asyncio.sleep(0.1)
+
+
+def test_a_bomb_takes_no_memory():
+    bomb = frame(bytes(1 << 26))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PeerMisbehaved):
+            unpack(bomb, 1000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
