@@ -123,9 +123,9 @@ def _status_changed(row: PeerHealthRow | None, event: Event, fact: StatusChanged
 
 
 def _with_trends(row: PeerHealthRow) -> PeerHealthRow:
+    metrics = _TRENDS.get(row.kind, ())  # another node may speak of kinds that are unknown here
     return replace(
-        row,
-        **{f"{metric}_per_min": _per_min(row.recent, index) for index, metric in enumerate(_TRENDS[row.kind], start=1)},
+        row, **{f"{metric}_per_min": _per_min(row.recent, index) for index, metric in enumerate(metrics, start=1)}
     )
 
 
