@@ -47,7 +47,7 @@ from mesh.identity import load_key_file
 from mesh.journals import snapshot_files
 from mesh.p2p import access_control
 from mesh.p2p.access_state import AccessState
-from mesh.p2p.addresses import relays, static_peers
+from mesh.p2p.addresses import check_listen, relays, static_peers
 from mesh.p2p.introductions import Introducer
 from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
 from mesh.p2p.overlay_process import ProcessOverlay
@@ -130,6 +130,8 @@ class Node:
             from mesh.projections.database import parse_url  # SQLAlchemy: a second, and only the projector needs it
 
             parse_url(self._config.storage.url)
+        overlay = self._config.overlay
+        check_listen(overlay.listen, private=bool(overlay.psk_file), certificate=bool(overlay.wss_certificate))
         static_peers([*self._config.overlay.peers, *relays(self._config.overlay.relays)], self.identity.peer_id)
         access_control.configured("block", self._config.overlay.block)
         access_control.configured("allow", self._config.overlay.allow)

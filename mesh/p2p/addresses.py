@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import base58
 
@@ -58,8 +59,12 @@ def check_listen(multiaddrs: Iterable[str], *, private: bool, certificate: bool)
     for multiaddr in multiaddrs:
         _refuse_what_is_not_spoken(multiaddr, private=private)
         target = target_of(multiaddr)
-        if target is None:
-            continue
+        if target is None or not _is_ip(target):
+            raise ConfigError(
+                f"[overlay] listen: {multiaddr!r} is not an address that can be listened on",
+                remedy="Write it as /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>, with /ws or /tls/ws after "
+                "it for WebSocket; port 0 picks a free one.",
+            )
         if target.transport == "wss" and not certificate:
             raise ConfigError(
                 f"[overlay] listen has {multiaddr!r}, and secure WebSocket needs a certificate",
@@ -71,6 +76,14 @@ def check_listen(multiaddrs: Iterable[str], *, private: bool, certificate: bool)
                 f"[overlay] listen has {other!r} and {multiaddr!r} on one port",
                 remedy="Each transport needs a port of its own: /ip4/0.0.0.0/tcp/4701 and /ip4/0.0.0.0/tcp/4702/ws.",
             )
+
+
+def _is_ip(target: Target) -> bool:
+    """An address of a machine, in digits, of the kind that it says it is."""
+    try:
+        return f"ip{ip_address(target.host).version}" == target.kind
+    except ValueError:
+        return False
 
 
 def _refuse_what_is_not_spoken(multiaddr: str, *, private: bool) -> None:
