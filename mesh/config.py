@@ -210,6 +210,10 @@ class GatewayConfig(Section):
     host: str = Field(default="127.0.0.1", min_length=1, description="Beyond loopback an API key is required")
     port: int = Field(default=0, ge=0, le=65535, description="0: pick a free one once and keep it")
     max_body_bytes: int = Field(default=8 << 20, ge=1024, description="The largest request that is read")
+    max_connections: int = Field(default=1024, ge=1, le=65536, description="Open connections of all clients")
+    hosts: list[str] = Field(
+        default=[], description="More names that `Host` may have on loopback, as behind a proxy; `*`: any"
+    )
 
 
 class HealthConfig(Section):

@@ -18,6 +18,7 @@ from mesh.experts.queries import Outcome
 from mesh.gateway import answers
 from mesh.gateway.bodies import ChatBody, CompletionBody, EmbeddingsBody, ResponsesBody
 from mesh.gateway.event_stream import EventStream
+from mesh.gateway.hosts import HostNames
 from mesh.gateway.intake import Asked, Intake
 from mesh.gateway.keys import KeyRing
 from mesh.gateway.models import Choice, Offers, choose, names, owner_of
@@ -42,14 +43,16 @@ class Gateway:
         clock: Clock,
         *,
         max_body_bytes: int,
+        hosts: HostNames,
         ready: Callable[[], str] = lambda: "",
     ) -> None:
         self._requests = requests
         self._offers = offers
         self._clock = clock
         self._ready = ready
-        self._intake = Intake(requests, keys, max_body_bytes)
-        self.app = Starlette(routes=self._routes(), exception_handlers={HTTPException: _http_problem})
+        self._intake = Intake(requests, keys, max_body_bytes, hosts)
+        handlers = {HTTPException: _http_problem, Exception: _unforeseen}
+        self.app = Starlette(routes=self._routes(), exception_handlers=handlers)
 
     def _routes(self) -> list[Route]:
         posts = {
@@ -66,8 +69,8 @@ class Gateway:
             "/readyz": self._readyz,
         }
         return [
-            *(Route(path, _guarded(handler), methods=["POST"]) for path, handler in posts.items()),
-            *(Route(path, _guarded(handler), methods=["GET"]) for path, handler in gets.items()),
+            *(Route(path, self._guarded(handler), methods=["POST"]) for path, handler in posts.items()),
+            *(Route(path, self._guarded(handler), methods=["GET"]) for path, handler in gets.items()),
         ]
 
     # -- answers -------------------------------------------------------------------------------------------------
@@ -170,26 +173,26 @@ class Gateway:
     def _created(self) -> int:
         return int(self._clock.now())
 
+    def _guarded(self, handler: Handler) -> Handler:
+        """Whatever goes wrong is answered in OpenAI's shape."""
 
-def _guarded(handler: Handler) -> Handler:
-    """Whatever goes wrong is answered in OpenAI's shape; what is not foreseen is uvicorn's to log, as a 500."""
+        async def answer(request: Request) -> Response:
+            try:
+                self._intake.host(request)
+                return await handler(request)
+            except Problem as problem:
+                return _error(problem)
+            except (ClientGone, ClientDisconnect):
+                return Response(status_code=499)
+            except MeshError as error:
+                return _error(problem_of(error))
+            except ExceptionGroup as group:  # several prompts at once: the first that failed speaks for all
+                errors = [each for each in group.exceptions if isinstance(each, MeshError)]
+                if not errors:
+                    raise
+                return _error(problem_of(errors[0]))
 
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except Problem as problem:
-            return _error(problem)
-        except (ClientGone, ClientDisconnect):
-            return Response(status_code=499)
-        except MeshError as error:
-            return _error(problem_of(error))
-        except ExceptionGroup as group:  # several prompts at once: the first that failed speaks for all
-            errors = [each for each in group.exceptions if isinstance(each, MeshError)]
-            if not errors:
-                raise
-            return _error(problem_of(errors[0]))
-
-    return answer
+        return answer
 
 
 def _listed(name: str, offers: Offers) -> dict[str, Any]:
@@ -207,6 +210,11 @@ def _json(body: Mapping[str, Any], request: str = "") -> Response:
 
 def _error(problem: Problem) -> Response:
     return JSONResponse(problem.body(), status_code=problem.status, headers=problem.headers())
+
+
+async def _unforeseen(_request: Request, error: Exception) -> Response:
+    """A defect: uvicorn logs it."""
+    return _error(Problem(500, f"The gateway failed: {type(error).__name__}", kind="server_error", code="failed"))
 
 
 async def _http_problem(_request: Request, error: Exception) -> Response:

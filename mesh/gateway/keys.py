@@ -12,12 +12,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mesh.clock import Clock
 from mesh.errors import ConfigError
 from mesh.gateway.problems import Problem
 
+log = structlog.get_logger(__name__)
 PREFIX = "mesh-"
 _MINUTE_S, _DAY_S = 60.0, 86_400.0
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -91,22 +93,27 @@ class Spent:
 
 
 class KeyRing:
-    """Who may ask, and how much. Follows the file: keys that are added or revoked count at once."""
+    """Who may ask, and how much. Follows the file: keys that are added or revoked count at once.
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    While the file cannot be read the keys that it last held stay in force. ``required``: nobody may ask without a key,
+    not even when there are none.
+    """
+
+    def __init__(self, path: Path, clock: Clock, *, required: bool = False) -> None:
         self._path = path
         self._clock = clock
-        self._stamp: tuple[int, int] | None = None
+        self._required = required
+        self._stamp: tuple[int, int, int] | None = None
         self._keys: dict[str, Key] = {}
         self._spent: dict[str, Spent] = {}
 
     def admit(self, authorization: str) -> str:
         """The caller's name for the journal. Raises Problem: 401 without a valid key, 429 over its quota.
 
-        Where there are no keys at all, everybody who reaches the port may ask.
+        Where there are no keys at all and none is required, everybody who reaches the port may ask.
         """
         self._follow()
-        if not self._keys:
+        if not self._keys and not self._required:
             return "gateway"
         scheme, _, secret = authorization.partition(" ")
         key = self._keys.get(hash_of(secret.strip())) if scheme.lower() == "bearer" else None
@@ -143,12 +150,17 @@ class KeyRing:
     def _follow(self) -> None:
         try:
             status = self._path.stat()
-            stamp = (status.st_mtime_ns, status.st_ino)
-        except FileNotFoundError:
-            stamp = (0, 0)
-        if stamp != self._stamp:
+            stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+        except OSError:
+            stamp = (0, 0, 0)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
             self._keys = {key.hash: key for key in load_keys(self._path)}
-            self._stamp = stamp
+        except ConfigError as error:
+            log.error("the API keys cannot be read; those of before stay in force", error=str(error))  # noqa: TRY400
+            self._required = True
 
 
 def _over(limit: str, key: Key, wait_s: float) -> Problem:

@@ -62,6 +62,8 @@ class Problem(Exception):
             headers["retry-after"] = str(max(1, round(self.retry_after_s)))
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
+        if self.status in (408, 413):  # what is left of the body is not waited for
+            headers["connection"] = "close"
         return headers
 
 

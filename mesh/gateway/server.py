@@ -1,7 +1,7 @@
 """Serving the gateway: uvicorn in the node's own event loop, on a port that is kept."""
 
 import asyncio
-import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,13 +14,16 @@ from mesh.clock import Clock
 from mesh.config import GatewayConfig
 from mesh.errors import ConfigError, ListenError
 from mesh.gateway.app import Gateway
+from mesh.gateway.hosts import HostNames, is_loopback
 from mesh.gateway.intake import Asked
 from mesh.gateway.keys import KeyRing, load_keys
 from mesh.gateway.models import Offers
+from mesh.gateway.protocol import Bounds, bounded
 
 _BACKLOG = 512
 _KEEP_ALIVE_S = 75
 _GOODBYE_S = 2
+_SLACK_BYTES = 1 << 20
 log = structlog.get_logger(__name__)
 
 
@@ -41,11 +44,21 @@ class GatewayServer:
         self._config = config
         self._memory = memory
         gateway = Gateway(
-            requests, offers, KeyRing(keys, clock), clock, max_body_bytes=config.max_body_bytes, ready=ready
+            requests,
+            offers,
+            KeyRing(keys, clock, required=not is_loopback(config.host)),
+            clock,
+            max_body_bytes=config.max_body_bytes,
+            hosts=HostNames(config.host, config.hosts),
+            ready=ready,
         )
+        bounds = Bounds(connections=config.max_connections, message_bytes=2 * config.max_body_bytes + _SLACK_BYTES)
         settings = uvicorn.Config(
             gateway.app,
+            http=bounded(bounds),
+            ws="none",
             log_config=None,
+            log_level=logging.ERROR,  # what strangers send that is no HTTP fills no log
             access_log=False,
             lifespan="off",
             server_header=False,
@@ -121,11 +134,7 @@ def _unusable(host: str, port: int, error: OSError) -> ListenError:
 
 def refuse_an_open_door(config: GatewayConfig, keys: Path) -> None:
     """Raise ConfigError when strangers could ask: beyond loopback there must be a key."""
-    try:
-        inside = ipaddress.ip_address(config.host).is_loopback
-    except ValueError:
-        inside = config.host == "localhost"
-    if not inside and not load_keys(keys):
+    if not is_loopback(config.host) and not load_keys(keys):
         raise ConfigError(
             f"the gateway would let anybody in: {config.host!r} is not loopback, and there is no API key",
             remedy="Make one with `mesh keys add NAME`, or listen on 127.0.0.1.",
