@@ -174,8 +174,10 @@ class ExpertConfig(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     backend: Literal["python", "openai", "mathematics", "code", "context", "llm", "tools"]
     domains: list[Annotated[str, Field(pattern=DOMAIN_PATTERN)]] = Field(min_length=1, max_length=16)
-    concurrency: int = Field(default=4, ge=1, le=1024)
-    queue: int = Field(default=64, ge=0, le=100_000)
+    concurrency: int = Field(default=4, ge=1, le=1024, description="Calls that run at once, at most")
+    min_concurrency: int = Field(default=1, ge=1, le=1024, description="And at least, however slow they become")
+    adapt: bool = Field(default=True, description="Run fewer at once where calls become slow by it")
+    queue: int = Field(default=64, ge=0, le=100_000, description="Calls that may wait; callers take turns")
     quality: float = Field(default=0.5, ge=0, le=1)
     options: dict[str, JsonValue] = Field(default={}, description="What the backend itself takes")
 

@@ -136,6 +136,7 @@ class Attempt:
             options=plan.options,
             chat=plan.chat,
             task=plan.task,
+            caller=plan.caller,
         )
 
     def _refuse_the_dead(self) -> None:

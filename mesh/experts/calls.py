@@ -43,6 +43,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request to one expert. ``timeout_ms`` is what is left of the deadline when it is sent.
 
     ``chat`` is the whole conversation as JSON (`mesh.experts.chat`), or empty; ``content`` its last question.
+    ``caller`` is who asked the node that makes the call; it stays there.
     """
 
     request: str
@@ -53,6 +54,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, JsonValue] = {}
     chat: str = ""
     task: Task = "answer"
+    caller: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,13 +75,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptFailed(MeshError):
-    """An expert gave no answer; ``kind`` says why, ``retryable`` whether another may be asked."""
+    """An expert gave no answer; ``kind`` says why, ``retryable`` whether another may be asked.
 
-    def __init__(self, kind: FailureKind, message: str, *, retryable: bool | None = None) -> None:
+    ``retry_after_s``: after how many seconds the same one may have room again; 0: not known.
+    """
+
+    def __init__(
+        self, kind: FailureKind, message: str, *, retryable: bool | None = None, retry_after_s: float = 0.0
+    ) -> None:
         super().__init__(message)
         self.kind: FailureKind = kind
         self.message = message
         self.retryable = RETRYABLE[kind] if retryable is None else retryable
+        self.retry_after_s = retry_after_s
 
 
 # Takes the next piece of the answer; awaiting it is how back-pressure reaches the expert.

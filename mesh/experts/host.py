@@ -9,7 +9,7 @@ from mesh.clock import Clock
 from mesh.config import ExpertConfig
 from mesh.errors import ConfigError, MeshError
 from mesh.events.journal import Journal
-from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertOffered, ExpertRegistered
+from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertLimited, ExpertOffered, ExpertRegistered
 from mesh.experts.backend import Backend
 from mesh.experts.backends import concurrency_of, make_backend
 from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
@@ -110,7 +110,8 @@ class LocalExperts:
         serving = Serving(call, caller, self._identity, self._journal, self._clock)
         try:
             expert = self._expert(call.expert)
-            answer = await expert.work(call, serving.watch(emit), serving.started)
+            turns = f"{caller}/{call.caller}" if call.caller else caller
+            answer = await expert.work(call, serving.watch(emit), serving.started, caller=turns)
             signed, emission = serving.answered(answer, expert.backend.model)
         except asyncio.CancelledError:
             serving.cancelled()
@@ -143,6 +144,17 @@ class LocalExperts:
         while True:
             await self._clock.sleep(self._check_interval_s)
             await self._check_all()
+            self._record_load()
+
+    def _record_load(self) -> None:
+        """Limits and loads that are not what was recorded last, at most once in ``check_interval_s``."""
+        for expert in self._experts.values():
+            if expert.registered and (limited := expert.limit_change()) is not None:
+                self._record(limited)
+            offer = self._offer(expert)
+            if expert.registered and expert.said != (offer.concurrency, offer.in_flight, offer.queued, offer.available):
+                expert.said = (offer.concurrency, offer.in_flight, offer.queued, offer.available)
+                self._record(offer)
 
     async def _check_all(self) -> None:
         await asyncio.gather(*(self._check(expert) for expert in self._experts.values()))
@@ -179,6 +191,7 @@ class LocalExperts:
                 concurrency=expert.concurrency,
                 queue_limit=config.queue,
                 features=expert.backend.features,
+                quality=config.quality,
             )
         )
 
@@ -189,7 +202,7 @@ class LocalExperts:
             expert=config.name,
             model=expert.backend.model,
             domains=tuple(config.domains),
-            concurrency=expert.concurrency,
+            concurrency=expert.limit.now,
             queue_limit=config.queue,
             in_flight=expert.slots.in_flight,
             queued=expert.slots.queued,
@@ -199,7 +212,7 @@ class LocalExperts:
             valid_s=self._offer_valid_s,
         )
 
-    def _record(self, fact: ExpertRegistered | ExpertDeregistered) -> None:
+    def _record(self, fact: ExpertRegistered | ExpertDeregistered | ExpertLimited | ExpertOffered) -> None:
         self._journal.emit(fact, subject=self._identity.peer_id)
 
     def _tell(self) -> None:

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from mesh.config import ExpertConfig
 from mesh.errors import MeshError
+from mesh.events.vocabulary.experts import ExpertLimited
 from mesh.experts.backend import Backend
 from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
+from mesh.experts.limit import Limit
 from mesh.experts.slots import Slots
 
 # How long a call whose deadline has passed waits for its backend to let go of the slot, before it returns anyway.
@@ -19,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class LocalExpert:
-    """Runs calls on one backend, ``concurrency`` at a time.
+    """Runs calls on one backend, at most ``concurrency`` at a time, and fewer where it does not take so many.
 
     Each call's work is a task of its own, which keeps its slot until it has really ended: a backend that is
     slow to stop delays nobody's deadline, and is not given more work than it may have.
@@ -29,10 +32,15 @@ class LocalExpert:
         self.config = config
         self.backend = backend
         self.concurrency = concurrency
-        self.slots = Slots(config.name, concurrency, config.queue)
+        least = config.min_concurrency if config.adapt else concurrency
+        self.limit = Limit(least, concurrency)
+        self.slots = Slots(config.name, self.limit, config.queue)
         self.started = False
         self.registered = False
         self.problem = "not started"
+        # What of its load was recorded last: limit, calls that run, calls that wait, availability.
+        self.said = (concurrency, 0, 0, True)
+        self._limit_said = concurrency
         self._works: set[asyncio.Task[Answer]] = set()
         self._stopping = False
 
@@ -40,6 +48,21 @@ class LocalExpert:
     def available(self) -> bool:
         """Whether it could serve when it was last checked."""
         return not self.problem
+
+    def limit_change(self) -> ExpertLimited | None:
+        """How the limit has changed since this was last asked; None where it has not."""
+        limit, before, self._limit_said = self.limit, self._limit_said, self.limit.now
+        if limit.now == before:
+            return None
+        return ExpertLimited(
+            expert=self.config.name,
+            limit=limit.now,
+            before=before,
+            concurrency=self.concurrency,
+            reason=limit.reason,
+            work_ms=round(limit.recent_ms, 3),
+            baseline_ms=round(limit.baseline_ms, 3),
+        )
 
     async def start(self) -> None:
         """Start the backend. Raises MeshError."""
@@ -56,8 +79,10 @@ class LocalExpert:
             await asyncio.wait(self._works)
         await self.backend.stop()
 
-    async def work(self, call: Call, emit: Emit, started: Callable[[], None]) -> Answer:
+    async def work(self, call: Call, emit: Emit, started: Callable[[], None], *, caller: str = "") -> Answer:
         """The backend's answer, within the call's deadline; ``started`` is called once there is a slot.
+
+        ``caller`` is with whom others take turns.
 
         Raises AttemptFailed, also for whatever the backend raises.
         """
@@ -68,9 +93,9 @@ class LocalExpert:
         work: asyncio.Task[Answer] | None = None
         try:
             async with asyncio.timeout(call.timeout_ms / 1000):
-                await self.slots.acquire()
+                await self.slots.acquire(caller, time_left_s=call.timeout_ms / 1000)
                 started()
-                work = self._begin(call, emit)
+                work = self._begin(call, emit, caller)
                 await asyncio.wait({work})
         except TimeoutError:
             await self._end(work)
@@ -81,17 +106,31 @@ class LocalExpert:
         assert work is not None
         return self._result(work)
 
-    def _begin(self, call: Call, emit: Emit) -> "asyncio.Task[Answer]":
+    def _begin(self, call: Call, emit: Emit, caller: str) -> "asyncio.Task[Answer]":
         work = asyncio.create_task(self.backend.answer(call, emit), name=f"{self.config.name} {call.request}")
         self._works.add(work)
-        work.add_done_callback(self._ended)
+        work.add_done_callback(partial(self._ended, caller, asyncio.get_running_loop().time()))
         return work
 
-    def _ended(self, work: "asyncio.Task[Answer]") -> None:
+    def _ended(self, caller: str, began: float, work: "asyncio.Task[Answer]") -> None:
         self._works.discard(work)
-        self.slots.release()
+        work_s = asyncio.get_running_loop().time() - began
+        self._learn(work, work_s * 1000)
+        self.slots.release(caller, work_s=work_s)
         if not work.cancelled() and (error := work.exception()) is not None:
             log.debug("attempt failed", expert=self.config.name, work=work.get_name(), error=repr(error))
+
+    def _learn(self, work: "asyncio.Task[Answer]", work_ms: float) -> None:
+        """Only what says how much the backend can take: an error comes fast, and a hasty caller proves nothing."""
+        running = self.slots.in_flight
+        if work.cancelled():
+            if self._stopping or not self.limit.is_slow(work_ms):
+                return
+            self.limit.finished(work_ms, running)
+        elif (error := work.exception()) is None:
+            self.limit.finished(work_ms, running)
+        elif isinstance(error, AttemptFailed) and error.kind == "overloaded":
+            self.limit.finished(work_ms, running, congested=True)
 
     async def _end(self, work: "asyncio.Task[Answer] | None") -> None:
         if work is None:

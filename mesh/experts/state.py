@@ -122,6 +122,7 @@ def _registered(state: RoutingState, fact: experts.ExpertRegistered, event: Even
         domains=tuple(fact.domains),
         concurrency=fact.concurrency,
         queue_limit=fact.queue_limit,
+        quality=float(fact.quality),
         features=tuple(fact.features),
         offered_at=event.at,
     )

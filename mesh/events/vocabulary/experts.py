@@ -8,7 +8,8 @@ from mesh.events.envelope import Fact
 class ExpertRegistered(Fact, frozen=True, kw_only=True):
     """This node serves an expert. ``concurrency`` requests run at once, ``queue_limit`` more may wait.
 
-    ``features`` are what it can do besides answering a text: ``chat``, ``tools``, ``embeddings``.
+    ``features`` are what it can do besides answering a text: ``chat``, ``tools``, ``embeddings``. ``quality`` in 0..1
+    is the operator's own weight.
     """
 
     type: ClassVar[str] = "expert.registered"
@@ -19,6 +20,7 @@ class ExpertRegistered(Fact, frozen=True, kw_only=True):
     concurrency: int
     queue_limit: int
     features: tuple[str, ...] = ()
+    quality: float = 0.5
 
 
 class ExpertDeregistered(Fact, frozen=True, kw_only=True):
@@ -59,6 +61,22 @@ class ExpertExpired(Fact, frozen=True, kw_only=True):
     reason: str
 
 
+class ExpertLimited(Fact, frozen=True, kw_only=True):
+    """How many calls this node's expert runs at once has changed since it was last recorded, and the last reason.
+
+    ``work_ms`` is what calls took lately, ``baseline_ms`` what they take where little is asked; -1: not known.
+    """
+
+    type: ClassVar[str] = "expert.limited"
+    expert: str
+    limit: int
+    before: int
+    concurrency: int
+    reason: str
+    work_ms: float
+    baseline_ms: float
+
+
 class ExpertsSought(Fact, frozen=True, kw_only=True):
     """Nobody known served a domain that was asked for, and the DHT was asked.
 
@@ -74,4 +92,4 @@ class ExpertsSought(Fact, frozen=True, kw_only=True):
     took_ms: float
 
 
-FACTS = (ExpertRegistered, ExpertDeregistered, ExpertOffered, ExpertExpired, ExpertsSought)
+FACTS = (ExpertRegistered, ExpertDeregistered, ExpertOffered, ExpertExpired, ExpertLimited, ExpertsSought)

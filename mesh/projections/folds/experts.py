@@ -22,10 +22,10 @@ class ExpertRow(Row, frozen=True, kw_only=True, gc=False):
     backend: Annotated[str | None, "What runs it; known of own experts only"] = None
     model: Annotated[str, "Model behind it; may be empty"] = ""
     domains: Annotated[tuple[str, ...], "JSON list of the domains that it answers in"] = ()
-    concurrency: Annotated[int, "Requests that run at once"] = 0
+    concurrency: Annotated[int, "Requests that run at once, now"] = 0
     queue_limit: Annotated[int, "Requests that may wait"] = 0
-    in_flight: Annotated[int | None, "Requests running when it was last offered"] = None
-    queued: Annotated[int | None, "Requests waiting when it was last offered"] = None
+    in_flight: Annotated[int | None, "Requests running when that was last said"] = None
+    queued: Annotated[int | None, "Requests waiting when that was last said"] = None
     available: Annotated[bool, "Whether it then took requests"] = True
     quality: Annotated[float | None, "Its operator's weight for it, 0 to 1"] = None
     offers: Annotated[int, "Offers so far"] = 0
@@ -52,6 +52,9 @@ def _registered(row: ExpertRow | None, event: Event, fact: ExpertRegistered) -> 
         domains=fact.domains,
         concurrency=fact.concurrency,
         queue_limit=fact.queue_limit,
+        in_flight=0,
+        queued=0,
+        quality=fact.quality,
         available=True,
         registered_at=event.time,
         ended_at=None,
@@ -107,7 +110,7 @@ def _node_started(row: ExpertRow, event: Event, _fact: NodeStarted) -> ExpertRow
 
 
 def _with_expiry(row: ExpertRow) -> ExpertRow:
-    if row.offered_at is None or row.valid_s is None:
+    if row.local or row.offered_at is None or row.valid_s is None:
         return row
     return replace(row, expires_at=later(row.offered_at, row.valid_s))
 
@@ -124,7 +127,7 @@ def _key(event: Event) -> Key | None:
 
 EXPERTS = Projection(
     name="experts",
-    version=1,
+    version=2,
     row=ExpertRow,
     key=("peer", "expert", "node"),
     key_of=_key,
