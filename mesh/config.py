@@ -172,7 +172,7 @@ class ExpertConfig(Section):
     """``[[experts]]``"""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    backend: Literal["python", "openai", "mathematics", "code", "context", "llm", "tools"]
+    backend: Literal["python", "openai", "mathematics", "code", "context", "llm", "tools", "subprocess", "wasm", "mcp"]
     domains: list[Annotated[str, Field(pattern=DOMAIN_PATTERN)]] = Field(min_length=1, max_length=16)
     concurrency: int = Field(default=4, ge=1, le=1024, description="Calls that run at once, at most")
     min_concurrency: int = Field(default=1, ge=1, le=1024, description="And at least, however slow they become")

@@ -40,6 +40,25 @@ domains = ["tool_use"]
 # backend = "openai"
 # domains = ["language", "reasoning"]
 # options = {{ base_url = "http://127.0.0.1:11434/v1", model = "llama3.2" }}
+
+# A program of your own, a WebAssembly module, the tools of an MCP server: docs/experts.md has the options.
+# [[experts]]
+# name = "shouter"
+# backend = "subprocess"
+# domains = ["language"]
+# options = {{ command = ["python3", "examples/lines_expert.py"] }}
+#
+# [[experts]]
+# name = "sandboxed"
+# backend = "wasm"
+# domains = ["language"]
+# options = {{ path = "expert.wasm" }}
+#
+# [[experts]]
+# name = "files"
+# backend = "mcp"
+# domains = ["tool_use"]
+# options = {{ command = ["npx", "-y", "some-mcp-server"], tools = ["search"] }}
 """
 
 

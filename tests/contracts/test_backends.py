@@ -1,6 +1,7 @@
 """What every backend promises, whatever stands behind it: run against each one for real."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tests.kit.hosting import CALLER, NODE
 from tests.kit.openai_server import Exchange, ModelServer, model_server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+KIT = Path(__file__).parents[1] / "kit"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,24 @@ CASES = (
         endless="Tell me a very long story about a lighthouse keeper and the sea.",
         invalid=" ",
         pieces_at_least=2,
+    ),
+    Case(
+        "subprocess",
+        {"command": [sys.executable, "-IS", f"{KIT}/lines_program.py"], "cancel_grace_s": 0.2},
+        "say hello",
+        "hello",
+        endless="forever",
+        invalid="too long",
+        pieces_at_least=5,
+    ),
+    Case("wasm", {"path": f"{KIT}/expert.wat"}, "hello", "hello", endless="forever", invalid="?", pieces_at_least=2),
+    Case(
+        "mcp",
+        {"command": [sys.executable, "-IS", f"{KIT}/mcp_program.py"]},
+        "echo: hello",
+        "hello",
+        endless="hang: on",
+        invalid="sing: a song",
     ),
     Case("tools", {}, "convert 5 miles to km", "8.04672 kilometer", endless="", invalid="do something"),
 )
@@ -237,6 +257,21 @@ def test_concurrency_is_never_more_than_the_backend_can(case: Case):
         ("python", {"path": "json:__name__"}, "not a callable"),
         ("context", {"folder": "/no/such/folder"}, "does not exist"),
         ("llm", {"path": "/no/such/model.gguf"}, "no model file"),
+        ("subprocess", {"command": ["no-such-program"]}, "no program 'no-such-program'"),
+        ("subprocess", {"command": ["/no/such/program"]}, "cannot be started"),
+        ("subprocess", {"command": ["true"]}, r'did not write {"type":"ready"}'),
+        ("subprocess", {"command": ["echo", "hello"]}, "'hello'"),
+        ("subprocess", {"command": ["sleep", "60"], "start_timeout_s": 0.2}, "within 0.2 s"),
+        ("wasm", {"path": "/no/such/expert.wasm"}, "not a WebAssembly module"),
+        ("wasm", {"path": __file__}, "not a WebAssembly module"),
+        ("mcp", {"command": ["no-such-program"]}, "no program 'no-such-program'"),
+        ("mcp", {"command": ["echo", "hello"]}, "'hello', not a message"),
+        ("mcp", {"command": [sys.executable, "-IS", f"{KIT}/mcp_program.py", "old"]}, "version '1999-01-01'"),
+        ("mcp", {"command": [sys.executable, "-IS", f"{KIT}/mcp_program.py"], "tools": ["fly"]}, "no tool 'fly'"),
+        ("mcp", {"command": ["sleep", "60"], "start_timeout_s": 0.2}, "within 0.2 s"),
+        ("mcp", {"url": "http://127.0.0.1:9/mcp"}, "ConnectError"),
+        ("mcp", {"url": "http://127.0.0.1:9/mcp", "token_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY"),
+        ("subprocess", {"command": ["cat"], "pass_env": ["NO_SUCH_KEY"]}, "NO_SUCH_KEY"),
         ("openai", {"base_url": "http://127.0.0.1:9/v1", "model": "m", "api_key_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY"),
     ],
 )

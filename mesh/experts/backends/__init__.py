@@ -22,6 +22,9 @@ BACKENDS: dict[str, str] = {
     "context": "mesh.experts.backends.context",
     "llm": "mesh.experts.backends.llm",
     "tools": "mesh.experts.backends.tools",
+    "subprocess": "mesh.experts.backends.subprocess",
+    "wasm": "mesh.experts.backends.wasm",
+    "mcp": "mesh.experts.backends.mcp",
 }
 
 

@@ -1,14 +1,20 @@
 """A few threads for functions that may never return: unlike an executor's, they do not keep the process from ending."""
 
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+_NO_THREADS = sys.platform == "emscripten"
+
 
 class DaemonThreads:
-    """Runs functions in up to ``limit`` daemon threads, in the order in which they were submitted."""
+    """Runs functions in up to ``limit`` daemon threads, in the order in which they were submitted.
+
+    WebAssembly has no threads: there a function runs before `submit` returns, and everything else waits for it.
+    """
 
     def __init__(self, limit: int, name: str) -> None:
         self._limit = limit
@@ -21,6 +27,9 @@ class DaemonThreads:
     def submit(self, function: Callable[..., Any], *arguments: object) -> "Future[Any]":
         """Run the function as soon as a thread is free."""
         future: Future[Any] = Future()
+        if _NO_THREADS:
+            _settle(future, function, arguments)
+            return future
         with self._lock:
             self._busy += 1
             if len(self._threads) < min(self._busy, self._limit):

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from mesh.errors import MeshError
+from mesh.experts.backends.environment import clean_environment
 from mesh.experts.backends.worker import COMMAND, FORK, KILL, LENGTH, READY
 from mesh.processes import describe_exit, die_with_parent, wait_for_exit
 
@@ -96,7 +97,8 @@ class Nursery:
                 pass_fds=(theirs.fileno(),),
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - prctl alone
                 start_new_session=True,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # no threads in a process that forks
+                # No secrets for what reads strangers' input, and no threads in a process that forks.
+                env=clean_environment(os.environ, ("PYTHONPATH", "PYTHONHOME"), {"OPENBLAS_NUM_THREADS": "1"}),
             )
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):

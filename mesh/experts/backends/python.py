@@ -62,6 +62,9 @@ class PythonBackend:
                 f"{self._path} cannot be imported: {type(error).__name__}: {error}",
                 remedy="Install its package where the node runs, or correct options.path.",
             ) from error
+        self._use(function)
+
+    def _use(self, function: object) -> None:
         if not callable(function):
             raise MeshError(f"{self._path} is {function!r}, not a callable", remedy="Correct options.path.")
         self._function = function
