@@ -237,7 +237,7 @@ GOOD = {"model": "solver", "messages": [{"role": "user", "content": "1+1"}]}
         (CHAT, b"\xff\xfe", 400, "JSON"),
         (CHAT, b" " * (8 << 20) + b"{}", 413, "8388608"),
         ("/v1/completions", {"model": "solver", "prompt": []}, 400, "prompt"),
-        ("/v1/completions", {"model": "solver", "prompt": ""}, 400, "content"),
+        ("/v1/completions", {"model": "solver", "prompt": ""}, 400, "prompt"),
         ("/v1/completions", {"model": "solver", "prompt": ["1", "2"], "stream": True}, 400, "one prompt"),
         ("/v1/embeddings", {"model": "vectors", "input": []}, 400, "1 to 2048"),
         ("/v1/embeddings", {"model": "solver", "input": "x"}, 503, "lacks_feature"),
