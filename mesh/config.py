@@ -205,6 +205,19 @@ class RoutingConfig(Section):
     )
 
 
+class CacheConfig(Section):
+    """``[cache]``: answers that were given before."""
+
+    mode: Literal["off", "asked", "deterministic", "all"] = Field(
+        default="deterministic", description="Which requests: none; those that say so; with no temperature or a seed too"
+    )
+    ttl_s: float = Field(default=300.0, gt=0, le=30 * 86400, description="How long an answer is kept")
+    max_bytes: int = Field(default=64 << 20, ge=1 << 16, description="Memory for answers; the longest unused go first")
+    share: Literal["node", "caller"] = Field(
+        default="node", description="Whether one caller gets what was found for another"
+    )
+
+
 class GatewayConfig(Section):
     """``[gateway]``: OpenAI's API over HTTP."""
 
@@ -281,6 +294,7 @@ class Config(BaseSettings):
     storage: StorageConfig = StorageConfig()
     overlay: OverlayConfig = OverlayConfig()
     routing: RoutingConfig = RoutingConfig()
+    cache: CacheConfig = CacheConfig()
     gateway: GatewayConfig = GatewayConfig()
     health: HealthConfig = HealthConfig()
     alerts: AlertsConfig = AlertsConfig()

@@ -29,6 +29,7 @@ from mesh.events.snapshotter import Snapshotter
 from mesh.events.store_nats import NatsEventStore
 from mesh.events.vocabulary.node import NodeStarted, NodeStopped, ProcessRestarted
 from mesh.experts.backends import make_backend
+from mesh.experts.cache import AnswerCache
 from mesh.experts.directory import Directory
 from mesh.experts.host import LocalExperts
 from mesh.experts.offers import OfferBoard
@@ -289,6 +290,7 @@ class Node:
             clock=self._clock,
             make_seed=lambda: randbits(53),
             seek=self.directory.seek if config.overlay.dht else None,
+            cache=AnswerCache(config.cache, self._clock.monotonic),
         )
         await self.experts.start()
         self._stack.push_async_callback(self.experts.stop)

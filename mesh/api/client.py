@@ -103,12 +103,14 @@ class Mesh:
         fan_out: int = 0,
         timeout: float = 0,
         delivery: str = "stream",
+        cache: str = "",
         options: dict[str, Any] | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Outcome:
         """Ask the mesh and return what came of it; empty or zero choices mean the node's configuration.
 
         ``delivery`` ``whole`` lets another expert take over at any time, ``stream`` only until the first piece.
+        ``cache``: ``on``, an answer that was given before to exactly this will do; ``off``: it will not.
         ``on_text`` is called with every piece of the answer as it arrives. Cancelling the call cancels the
         request. Raises RequestFailed when there is no answer, NodeUnreachable when there is no node.
         """
@@ -122,6 +124,7 @@ class Mesh:
             "fan_out": fan_out,
             "timeout_s": timeout,
             "delivery": delivery,
+            "cache": cache,
             "options": options or {},
         }
         message = _encoded({"call": call, "query": query, "stream": on_text is not None})

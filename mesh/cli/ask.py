@@ -36,6 +36,7 @@ def ask(
     strategy: Annotated[str, Parameter(help="local_only, best_peer, distributed, consensus")] = "",
     policy: Annotated[str, Parameter(help="p2c_peak_ewma, weighted, round_robin")] = "",
     fan_out: Annotated[int, Parameter(help="Experts asked by distributed and consensus; 0: as configured")] = 0,
+    cache: Annotated[str, Parameter(help="on: an answer to exactly this will do; off: it will not")] = "",
     timeout: Annotated[float, Parameter(help="Seconds until the answer must be there; 0: as configured")] = 0,
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
@@ -48,6 +49,7 @@ def ask(
         "policy": policy,
         "fan_out": fan_out,
         "timeout": timeout,
+        "cache": cache,
     }
     try:
         asyncio.run(_ask(content, options, choices))

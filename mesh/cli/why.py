@@ -158,6 +158,8 @@ def _print_votes(out: Console, explanation: "Explanation") -> None:
         out.print(f"failure     {_shortened(failure, explanation.names)}", markup=False, soft_wrap=True)
     if explanation.fallback:
         out.print(f"fallback    {explanation.fallback}", markup=False)
+    if explanation.cached_from:
+        out.print(f"cached      found for another request: mesh why {explanation.cached_from}", markup=False)
 
 
 def _shown(peer: str, names: Names) -> str:

@@ -75,6 +75,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     votes: tuple[Vote, ...]
     failures: tuple[str, ...]
     fallback: str
+    cached_from: str = ""
     names: dict[str, str] = {}
 
 
@@ -125,6 +126,7 @@ class Explainer:
             votes=end.votes if end is not None else (),
             failures=end.failures if end is not None else (),
             fallback=end.fallback if isinstance(end, RequestCompleted) else "",
+            cached_from=end.cached_from if isinstance(end, RequestCompleted) else "",
             names={peer: name for peer, name in self._names.items() if name and self._mentions(peer)},
         )
 

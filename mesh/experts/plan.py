@@ -41,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     chat: str = ""
     task: Task = "answer"
     needs: tuple[str, ...] = ()
+    cache: str = ""
 
 
 def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
@@ -75,6 +76,7 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
         chat=chat,
         task=query.task,
         needs=_needs(query),
+        cache=query.cache,
     )
 
 

@@ -58,6 +58,7 @@ class Query(BaseModel):
     equal answers a consensus needs; 0: more than half of ``fan_out``. ``delivery`` says what becomes of streamed
     text: ``stream`` hands every piece on as it comes, so that a connection lost midway fails the request;
     ``whole`` keeps quiet until there is a complete answer, so that another expert can be tried at any time.
+    ``cache`` ``on``: an answer that was given before to exactly this will do; ``off``: it will not.
     ``chat`` is a conversation (`mesh.experts.chat`) for experts that take one; ``content`` is then its last question,
     unless it is given. ``task`` ``embed`` asks for the vectors of a JSON list of texts. ``needs`` are features without
     which an expert is not asked; tools and ``embed`` need theirs anyway.
@@ -78,6 +79,7 @@ class Query(BaseModel):
     fan_out: int = Field(default=0, ge=0, le=16)
     quorum: int = Field(default=0, ge=0, le=16)
     delivery: Literal["stream", "whole"] = "stream"
+    cache: Literal["", "on", "off"] = ""
     options: Options = Field(default_factory=dict)
     caller: Text = Field(default="local", max_length=128)
 
@@ -99,6 +101,7 @@ class Query(BaseModel):
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """An answer and how it came about. ``peers`` are those whose answer it is, ``expert`` the first one's name.
+    ``cached_from`` is the request that it was found for, where that is another.
 
     ``digest`` is `mesh.experts.answers.digest` of ``text``; ``fallback`` says, when not empty, in what way the
     strategy could not be followed as asked; ``failures`` name ``peer/expert: kind`` of what gave nothing.
@@ -124,6 +127,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     votes: tuple[Vote, ...] = ()
     failures: tuple[str, ...] = ()
     fallback: str = ""
+    cached_from: str = ""
 
 
 class QueryRejected(MeshError):

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from mesh.clock import Clock
-from mesh.config import RoutingConfig
+from mesh.config import CacheConfig, RoutingConfig
 from mesh.errors import JournalError
 from mesh.events.envelope import Fact
 from mesh.events.journal import Emission, Journal
@@ -15,6 +15,7 @@ from mesh.events.vocabulary.requests import RequestCancelled, RequestFailed, Req
 from mesh.experts.answers import digest, verify_answer
 from mesh.experts.attempt import Services, Verify, clean
 from mesh.experts.attempts import Attempts
+from mesh.experts.cache import AnswerCache
 from mesh.experts.calls import Emit
 from mesh.experts.delivery import Delivery
 from mesh.experts.departures import Departures
@@ -56,6 +57,7 @@ class Requests:
         make_id: Callable[[], str] = new_id,
         verify: Verify = verify_answer,
         seek: Seek | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         self._services = Services(
             peer_id=peer_id,
@@ -68,6 +70,7 @@ class Requests:
             make_seed=make_seed,
             verify=verify,
         )
+        self._cache = AnswerCache(CacheConfig(), clock.monotonic) if cache is None else cache
         self._journal = journal
         self._config = config
         self._make_id = make_id
@@ -162,8 +165,7 @@ class Requests:
         """From received to its outcome; a task that is cancelled before it starts leaves no trace at all."""
         attempts.record(received_fact(attempts.plan, self._config))
         try:
-            await self._look_further(attempts.plan)
-            result = await strategy_named(attempts.plan.strategy).run(attempts)
+            result = await self._answer(attempts)
         except asyncio.CancelledError:
             self._cancelled(attempts, self._stopping or "the caller took it back")
             raise
@@ -178,6 +180,16 @@ class Requests:
             await self._failed(attempts, fault)
             raise fault from error
         await self._end(completed_fact(attempts, result, self._config), attempts.plan.request)
+        return result
+
+    async def _answer(self, attempts: Attempts) -> Result:
+        """What an equal request has found, or finds at this moment; else what the strategy does."""
+        async with self._cache.turn(attempts.plan, attempts.remaining_s) as turn:
+            if turn.kept is not None:
+                return turn.kept
+            await self._look_further(attempts.plan)
+            result = await strategy_named(attempts.plan.strategy).run(attempts)
+            turn.found(result, whole=not attempts.failures)
         return result
 
     async def _look_further(self, plan: Plan) -> None:
@@ -259,6 +271,7 @@ class Requests:
             votes=result.votes,
             failures=tuple(attempts.failures),
             fallback=result.fallback,
+            cached_from=result.cached_from,
         )
 
 

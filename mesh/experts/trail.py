@@ -43,6 +43,7 @@ def completed_fact(attempts: Attempts, result: Result, config: RoutingConfig) ->
         votes=result.votes,
         failures=tuple(attempts.failures),
         fallback=result.fallback,
+        cached_from=result.cached_from,
         answer=_kept(result.text, config),
     )
 

@@ -48,6 +48,7 @@ def provenance(outcome: Outcome) -> Json:
         "agreement": outcome.agreement,
         "latency_ms": outcome.latency_ms,
         "fallback": outcome.fallback,
+        "cached_from": outcome.cached_from,
     }
 
 

@@ -55,6 +55,7 @@ class MeshOptions(BaseModel):
     fan_out: Few = 0
     quorum: Few = 0
     delivery: Literal["", "stream", "whole"] = ""
+    cache: Literal["", "on", "off"] = ""
 
 
 class Sampling(Body):

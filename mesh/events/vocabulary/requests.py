@@ -111,7 +111,8 @@ class RequestCompleted(Fact, frozen=True, kw_only=True):
     """The caller gets an answer. ``votes`` is empty unless the strategy compared several answers.
 
     ``agreement`` is the share of votes for the outcome (1.0 where there was only one answer);
-    ``failures`` names ``peer/expert: kind`` of every part that gave nothing.
+    ``failures`` names ``peer/expert: kind`` of every part that gave nothing. ``cached_from`` is the request for which
+    the answer was found, where it was not this one: then nobody was asked, and the votes are there.
     """
 
     type: ClassVar[str] = "request.completed"
@@ -127,6 +128,7 @@ class RequestCompleted(Fact, frozen=True, kw_only=True):
     failures: tuple[str, ...] = ()
     fallback: str = ""
     answer: str = ""
+    cached_from: str = ""
 
 
 class RequestFailed(Fact, frozen=True, kw_only=True):

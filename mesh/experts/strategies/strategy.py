@@ -14,7 +14,10 @@ from mesh.experts.routing import RoutingDecision
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of a strategy. ``winners`` are those whose answers are in it, the first one first."""
+    """The answer of a strategy. ``winners`` are those whose answers are in it, the first one first.
+
+    ``cached_from`` is the request that it was found for, where that is another.
+    """
 
     text: str
     winners: tuple[Target, ...]
@@ -26,6 +29,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     tokens_out: int = -1
     format: AnswerFormat = "text"
     finish_reason: str = ""
+    cached_from: str = ""
 
 
 class Strategy(Protocol):
