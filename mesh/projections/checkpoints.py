@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Select, bindparam, insert, select, update
 from sqlalchemy.engine import Dialect
 
 from mesh.errors import MeshError
-from mesh.projections.compiled import compiled
+from mesh.projections.compiled import compiled, fetch, run
 from mesh.projections.projection import Projection
 from mesh.projections.tables import CHECKPOINTS, METADATA
 
@@ -111,8 +111,8 @@ class Ledger:
 
     def read(self, connection: Connection) -> dict[str, Checkpoint]:
         """The checkpoints; nobody else moves them until the transaction ends."""
-        return {row[0]: Checkpoint(*row) for row in connection.exec_driver_sql(self._read, self._names)}
+        return {row[0]: Checkpoint(*row) for row in fetch(connection, self._read, self._names)}
 
     def move(self, connection: Connection, position: int, now: str) -> None:
         """Say that the rows are folded up to ``position``."""
-        connection.exec_driver_sql(self._move, (position, now, *self._names))
+        run(connection, self._move, (position, now, *self._names))

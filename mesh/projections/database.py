@@ -10,7 +10,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from mesh.config import StorageConfig
@@ -105,9 +105,14 @@ def _sqlite_engine(url: URL, *, pragmas: Sequence[str], begin: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        cast("sqlite3.Connection", connection.connection.driver_connection).execute(begin)
 
     return engine
+
+
+def driver_error(dialect: Dialect) -> type[Exception]:
+    """What the driver itself raises for whatever goes wrong in the database."""
+    return dialect.loaded_dbapi.Error
 
 
 @contextmanager
@@ -115,9 +120,9 @@ def explained(engine: Engine) -> Iterator[None]:
     """Turn what the database raises into DatabaseUnusable, which says what to do."""
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, driver_error(engine.dialect)) as error:
         raise DatabaseUnusable(
-            f"the tables' database {engine.url!r} cannot be used: {error.orig}",
+            f"the tables' database {engine.url!r} cannot be used: {getattr(error, 'orig', error)}",
             remedy="Check its path, its permissions and the free space; "
             "if it is damaged, move it away: it is rebuilt from the journal.",
         ) from error

@@ -9,9 +9,9 @@ from msgspec.structs import astuple
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import StatementError
 
-from mesh.projections.compiled import compiled
+from mesh.projections.compiled import compiled, fetch, run_each
+from mesh.projections.database import driver_error
 from mesh.projections.projection import Key, Projection, Row
 from mesh.projections.tables import columns_of
 
@@ -49,7 +49,7 @@ class TableStore:
             some = wanted[start : start + _KEYS_PER_SELECT[-1]]
             size = next(size for size in _KEYS_PER_SELECT if size >= len(some))
             values = tuple(chain.from_iterable(some)) + some[-1] * (size - len(some))
-            for found in connection.exec_driver_sql(self._selects[size], values):
+            for found in fetch(connection, self._selects[size], values):
                 row = self._row(found)
                 rows[self.key(row)] = row
         return rows
@@ -79,7 +79,7 @@ class TableStore:
         if upserts:
             self._execute(connection, self._upsert, upserts)
         if len(upserts) < len(changed):
-            connection.exec_driver_sql(self._delete, [key for key, row in changed.items() if row is None])
+            run_each(connection, self._delete, [key for key, row in changed.items() if row is None])
 
     def key(self, row: Row) -> Key:
         """The row's key."""
@@ -88,12 +88,12 @@ class TableStore:
     def _execute(self, connection: Connection, sql: str, rows: list[tuple[Any, ...]]) -> None:
         """Run ``sql`` for each row. Values that no column can hold (strangers may send them) are cut to size."""
         if self._is_strict:
-            connection.exec_driver_sql(sql, _all_fitting(rows))
+            run_each(connection, sql, _all_fitting(rows))
             return
         try:
-            connection.exec_driver_sql(sql, rows)
-        except (OverflowError, StatementError):
-            connection.exec_driver_sql(self._upsert, _all_fitting(rows))  # those before the bad one are in already
+            run_each(connection, sql, rows)
+        except (OverflowError, driver_error(connection.dialect)):
+            run_each(connection, self._upsert, _all_fitting(rows))  # those before the bad one are in already
 
     def _row(self, values: Sequence[Any]) -> Row:
         fields = list(values)

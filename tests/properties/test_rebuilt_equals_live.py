@@ -5,6 +5,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,8 @@ from benchmarks.events import records
 from mesh.events.codec import decode
 from mesh.events.envelope import Record
 from mesh.events.vocabulary.node import NodeStarted
+from mesh.projections import compiled
+from mesh.projections.compiled import driver_of
 from mesh.projections.digest import Digest, digest_of_rows
 from mesh.projections.fold import Router, append, fold, keyed
 from mesh.projections.folds import PROJECTIONS
@@ -106,13 +109,14 @@ def test_a_crash_before_any_statement_loses_and_doubles_nothing(seed: int, size:
         event.listen(engine, "before_cursor_execute", crash)
         event.listen(engine, "commit", crash)
         position = 0
-        while position < EVENTS:
-            with suppress(Crashed):
-                runner = Runner(engine)
-                position = runner.open()
-                while position < EVENTS:
-                    runner.apply(journal[position : position + size])
-                    position = runner.position
+        with patch.object(compiled, "driver_of", lambda connection: crash() or driver_of(connection)):
+            while position < EVENTS:
+                with suppress(Crashed):
+                    runner = Runner(engine)
+                    position = runner.open()
+                    while position < EVENTS:
+                        runner.apply(journal[position : position + size])
+                        position = runner.position
         event.remove(engine, "before_cursor_execute", crash)
         event.remove(engine, "commit", crash)
         assert digest_of(engine) == straight(seed)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from mesh.events.envelope import Event
 from mesh.events.vocabulary.health import NodeSampled, PeerSampled, StatusChanged
-from mesh.health.trend import trend
+from mesh.health.trend import slope_of
 from mesh.projections.folds.common import measured, own_subject
 from mesh.projections.projection import Key, Projection, Row
 
@@ -130,10 +130,10 @@ def _with_trends(row: PeerHealthRow) -> PeerHealthRow:
 
 
 def _per_min(recent: tuple[Sample, ...], index: int) -> float | None:
-    found = trend(
+    found = slope_of(
         [(at, value) for at, value in ((sample[0], sample[index]) for sample in recent) if at and value is not None]
     )
-    return None if found is None else found.slope * 60
+    return None if found is None else found * 60
 
 
 def _key(event: Event) -> Key | None:
