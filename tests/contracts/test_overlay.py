@@ -70,8 +70,8 @@ class OverlayContract:
         a, b, _ = world.nodes
         await a.dial(b)
         for near, far in ((a, b), (b, a)):
-            identified = (await near.heard.until(lambda near=near: near.heard.of(Identified)))[0]
-            assert identified.peer == far.peer
+            said = lambda near=near, far=far: [fact for fact in near.heard.of(Identified) if fact.peer == far.peer]  # noqa: E731
+            identified = (await near.heard.until(said))[0]
             assert PROTOCOL in identified.protocols
             assert set(far.overlay.addresses) <= set(identified.addresses)
 

@@ -175,7 +175,7 @@ async def test_why_shows_candidates_features_scores_the_choice_and_recomputes_it
     ran = await mesh(nodes[0].home.root, "why", outcome["request"])
     assert ran.code == 0, ran.errors
     decision, _, trail = ran.output.partition("What happened")
-    for word in ("p2c_peak_ewma v1", "lowest score wins", "seed", "as of position", "score", "latency ms", "success"):
+    for word in ("p2c_peak_ewma v", "lowest score wins", "seed", "as of position", "score", "latency ms", "success"):
         assert word in decision
     assert f"→  …{nodes[1].peer_id[-8:]}  patient" in decision
     assert "excluded    2 more that do not serve the domain" in decision
