@@ -34,6 +34,7 @@ peers.command("mesh.cli.access:disallow", name="disallow", help="Take a peer or 
 peers.command("mesh.cli.access:rules", name="rules", help="Who is blocked and who is allowed.")
 app.command("mesh.cli.tables:experts", name="experts", help="Who can answer what, here and elsewhere.")
 app.command("mesh.cli.tables:requests", name="requests", help="The latest requests of this node.")
+app.command("mesh.cli.stats:stats", name="stats", help="How the mesh does: coverage, latency, success, cache hits.")
 app.command("mesh.cli.tables:health", name="health", help="This node and its peers: status, score and trends.")
 app.command("mesh.cli.why:why", name="why", help="Why a request went where it went, decided again from the journal.")
 app.command(events)

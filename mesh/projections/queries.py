@@ -5,13 +5,15 @@ Rows are dicts by column name, JSON columns decoded. Any number of these may run
 
 import asyncio
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, select, text
 
 from mesh.clock import Clock, SystemClock
 from mesh.errors import MeshError
+from mesh.projections import statistics
 from mesh.projections.folds import PROJECTIONS
 from mesh.projections.read_only import ReadOnlyDatabase
 from mesh.projections.tables import CHECKPOINTS, METADATA, columns_of
@@ -67,6 +69,23 @@ class Queries:
         figures = [load.c[name] for name in ("dispatched", "answered", "failed", "success_rate", "ewma_latency_ms")]
         statement = _with_name(select(experts, *figures, _name()).outerjoin(load, same), experts)
         return await self._all(statement.order_by(experts.c.state != "active", experts.c.peer, experts.c.expert))
+
+    async def statistics(self, since: str, node: str = "") -> dict[str, Any]:
+        """``total``, ``domains`` (with who serves each) and ``experts``, of requests since a time.
+
+        docs/statistics.md has the statements and what their columns mean.
+        """
+        given = {"since": since, "node": node or self._node}
+        (total,) = await self._stated(statistics.TOTAL, given)
+        coverage = await self._stated(statistics.COVERAGE[self._database.dialect], given)
+        asked = {row["domain"]: row for row in await self._stated(statistics.DOMAINS, given)}
+        served = {row["domain"]: row for row in coverage}
+        return {
+            "since": since,
+            "total": total,
+            "domains": [_domain(name, served.get(name), asked.get(name)) for name in sorted({*served, *asked})],
+            "experts": await self._stated(statistics.EXPERTS, given),
+        }
 
     async def access_rules(self, active_only: bool = True) -> list[Answer]:
         """Rules about who may be connected to, made while the node ran; ``active_only`` leaves out the lifted ones."""
@@ -157,9 +176,11 @@ class Queries:
             pause = min(pause * 1.5, _POLL_MAX_S)
         return reached
 
-    async def sql(self, text: str, limit: int = 1000, timeout: float = 30.0) -> tuple[list[str], list[tuple[Any, ...]]]:
+    async def sql(
+        self, statement: str, limit: int = 1000, timeout: float = 30.0
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
         """The columns and at most ``limit`` rows of one SELECT of the user's. Raises QueryRefused."""
-        return await self._database.ask(text, limit, timeout)
+        return await self._database.ask(statement, limit, timeout)
 
     def _own(self, statement: Select[Any], table: Any) -> Select[Any]:  # noqa: ANN401 - columns are looked up by name
         return statement.where(table.c.node == self._node) if self._node else statement
@@ -173,8 +194,27 @@ class Queries:
         rows = await self._database.fetch(select(state, func.count()).group_by(state).order_by(state))
         return {row[0]: row[1] for row in map(tuple, rows)}
 
+    async def _stated(self, statement: str, given: Mapping[str, str]) -> list[Answer]:
+        used = {name: value for name, value in given.items() if f":{name}" in statement}
+        rows = await self._database.fetch(text(statement).bindparams(**used))
+        return [{name: _plain(value) for name, value in row._mapping.items()} for row in rows]  # noqa: SLF001 - as above
+
     async def _all(self, statement: Select[Any]) -> list[Answer]:
         return [_answer(row._mapping) for row in await self._database.fetch(statement)]  # noqa: SLF001 - its public name
+
+
+def _domain(name: str, served: Answer | None, asked: Answer | None) -> Answer:
+    nobody = {"experts": 0, "peers": 0, "slots": 0, "load": 0}
+    nothing = {"requests": 0, "completed": 0, "failed": 0, "cache_hits": 0}
+    times = {"p50_ms": None, "p95_ms": None, "p99_ms": None}
+    return {"domain": name, **(served or nobody), **(asked or {**nothing, **times})}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any column value
+    """PostgreSQL adds integers up to decimals."""
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def _table(name: str) -> Any:  # noqa: ANN401 - columns are looked up by name

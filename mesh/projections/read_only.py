@@ -41,6 +41,11 @@ class ReadOnlyDatabase:
         self._url = parse_url(url)
         self._engine: AsyncEngine | None = None
 
+    @property
+    def dialect(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self._url.get_backend_name()
+
     async def open(self) -> None:
         """Raises DatabaseMissing."""
         self._engine = _sqlite(self._url) if self._url.get_backend_name() == "sqlite" else _postgresql(self._url)
