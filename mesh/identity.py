@@ -6,10 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import base58
-from nacl.encoding import RawEncoder
-from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
 
+from mesh import ed25519
 from mesh.errors import IdentityError
 
 SEED_BYTES = 32
@@ -27,9 +25,8 @@ class Identity:
                 f"an Ed25519 seed has {SEED_BYTES} bytes, this one has {len(seed)}",
                 remedy="Restore the key file from a backup, or run `mesh init` in a new directory.",
             )
-        self._key = SigningKey(seed)
         self.seed = seed
-        self.public_key = bytes(self._key.verify_key)
+        self.public_key = ed25519.public_key_of_seed(seed)
         self.peer_id = peer_id_of(self.public_key)
 
     @classmethod
@@ -39,7 +36,7 @@ class Identity:
 
     def sign(self, message: bytes) -> bytes:
         """The 64-byte Ed25519 signature of ``message``."""
-        return self._key.sign(message, encoder=RawEncoder).signature
+        return ed25519.sign(self.seed, self.public_key, message)
 
     def __repr__(self) -> str:
         return f"Identity({self.peer_id})"
@@ -62,10 +59,10 @@ def public_key_of(peer_id: str) -> bytes:
 def is_signed_by(peer_id: str, message: bytes, signature: bytes) -> bool:
     """Whether ``signature`` over ``message`` was made with the key that ``peer_id`` names."""
     try:
-        VerifyKey(public_key_of(peer_id)).verify(message, signature)
-    except (BadSignatureError, ValueError):
+        public_key = public_key_of(peer_id)
+    except ValueError:
         return False
-    return True
+    return ed25519.verify(public_key, message, signature)
 
 
 def create_key_file(path: Path) -> Identity:

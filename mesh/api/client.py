@@ -13,9 +13,10 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import TimeoutError as NatsTimeout
 
+from mesh.api.failures import RequestFailed
 from mesh.api.messages import ACCESS, ACKNOWLEDGE, ASK, CANCEL, KIND, STATUS, AccessChanged, NodeStatus
 from mesh.config import default_home
-from mesh.errors import MeshError, NodeUnreachable
+from mesh.errors import NodeUnreachable
 from mesh.events.readers import Credentials, load_credentials
 from mesh.experts.queries import Outcome
 from mesh.home import Home
@@ -27,22 +28,6 @@ REPLY_TIMEOUT_S = 10.0
 # How long past the request's own deadline the node's word is waited for.
 GRACE_S = 10.0
 LONGEST_S = 3600.0
-
-
-_REMEDIES = {
-    "no_candidates": "`mesh experts` lists who serves what; config.toml declares more.",
-}
-
-
-class RequestFailed(MeshError):
-    """The node gave no answer. ``kind`` says why; ``request`` is the id that ``mesh why`` takes, if it got one."""
-
-    def __init__(self, kind: str, message: str, request: str = "") -> None:
-        why = f" (mesh why {request})" if request else ""
-        super().__init__(f"{kind}: {message}{why}", remedy=_REMEDIES.get(kind, ""))
-        self.kind = kind
-        self.message = message
-        self.request = request
 
 
 class Mesh:
