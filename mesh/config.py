@@ -23,6 +23,7 @@ ENV_HOME = problems.ENV_HOME
 FILE_NAME = "config.toml"
 
 Strategy = Literal["local_only", "best_peer", "distributed", "consensus"]
+Fallback = Literal["off", "auto", "on"]
 PolicyName = Literal["p2c_peak_ewma", "weighted", "round_robin"]
 Severity = Literal["info", "warning", "error", "critical"]
 DOMAIN_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
@@ -182,6 +183,17 @@ class ExpertConfig(Section):
     options: dict[str, JsonValue] = Field(default={}, description="What the backend itself takes")
 
 
+class DomainRoutingConfig(Section):
+    """``[routing.domains.<name>]``: what is otherwise in one domain; what is left out is as in ``[routing]``."""
+
+    strategy: Strategy | None = None
+    policy: PolicyName | None = None
+    timeout_s: float | None = Field(default=None, gt=0, le=3600)
+    attempts: int | None = Field(default=None, ge=1, le=10)
+    fan_out: int | None = Field(default=None, ge=1, le=16)
+    fallback: Fallback | None = None
+
+
 class RoutingConfig(Section):
     """``[routing]``"""
 
@@ -190,6 +202,12 @@ class RoutingConfig(Section):
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     attempts: int = Field(default=3, ge=1, le=10)
     fan_out: int = Field(default=3, ge=1, le=16, description="Experts asked by distributed and consensus")
+    fallback: Fallback = Field(
+        default="auto", description="When a strategy cannot be followed: fail; less, but no less than a consensus; less"
+    )
+    domains: dict[Annotated[str, Field(pattern=DOMAIN_PATTERN)], DomainRoutingConfig] = Field(
+        default={}, description="What is otherwise in a domain"
+    )
     content: Literal["digest", "full"] = Field(
         default="digest", description="What the journal keeps of prompts and answers"
     )

@@ -2,7 +2,8 @@
 
 from mesh.events.envelope import Fact
 from mesh.events.journal import Emission
-from mesh.experts.attempt import MIN_ATTEMPT_S, Answered, Attempt, Services
+from mesh.events.vocabulary.requests import RequestFellBack
+from mesh.experts.attempt import MIN_ATTEMPT_S, Answered, Attempt, Services, clean
 from mesh.experts.calls import AttemptFailed
 from mesh.experts.candidates import RoutingInputs
 from mesh.experts.delivery import Delivery
@@ -86,6 +87,11 @@ class Attempts:
         except AttemptFailed as failure:
             self.failures.append(f"{target}: {failure.kind}")
             raise
+
+    def fell_back(self, to: str, reason: str) -> None:
+        """Record that something less than the strategy is tried."""
+        plan = self.plan
+        self.record(RequestFellBack(request=plan.request, strategy=plan.strategy, to=to, reason=clean(reason)))
 
     def may_retry(self, failure: AttemptFailed) -> bool:
         """Whether to ask somebody else: the failure allows it, there is time, and the caller has nothing yet.

@@ -42,10 +42,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     task: Task = "answer"
     needs: tuple[str, ...] = ()
     cache: str = ""
+    fallback: str = "auto"
 
 
 def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
     """Fill in what the query leaves open. Raises ValueError for choices that contradict each other or a limit."""
+    domain = _domain_of(query, config, state)
+    config = in_domain(config, domain.domain)
     strategy = query.strategy or config.strategy
     chat = encode_chat(query.chat)
     size = len(query.content.encode()) + len(chat.encode())
@@ -54,7 +57,6 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
     fan_out = (query.fan_out or config.fan_out) if strategy in _FANS_OUT else 1
     if query.quorum and (strategy != "consensus" or query.quorum > fan_out):
         raise ValueError(f"a quorum of {query.quorum} needs the strategy consensus and a fan_out of as many or more")
-    domain = _domain_of(query, config, state)
     return Plan(
         request=request,
         caller=query.caller,
@@ -77,7 +79,14 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
         task=query.task,
         needs=_needs(query),
         cache=query.cache,
+        fallback=query.fallback or config.fallback,
     )
+
+
+def in_domain(config: RoutingConfig, domain: str) -> RoutingConfig:
+    """The settings as they are in a domain."""
+    own = config.domains.get(domain)
+    return config if own is None else config.model_copy(update=own.model_dump(exclude_none=True))
 
 
 def _needs(query: Query) -> tuple[str, ...]:

@@ -58,7 +58,9 @@ class Query(BaseModel):
     equal answers a consensus needs; 0: more than half of ``fan_out``. ``delivery`` says what becomes of streamed
     text: ``stream`` hands every piece on as it comes, so that a connection lost midway fails the request;
     ``whole`` keeps quiet until there is a complete answer, so that another expert can be tried at any time.
-    ``cache`` ``on``: an answer that was given before to exactly this will do; ``off``: it will not.
+    ``fallback`` says what may be done when the strategy cannot be followed: ``off``, nothing; ``auto``, less of it, but
+    for a consensus; ``on``, that as well, where too few could be asked. ``cache`` ``on``: an answer of before
+    to exactly this will do, ``off``: it will not.
     ``chat`` is a conversation (`mesh.experts.chat`) for experts that take one; ``content`` is then its last question,
     unless it is given. ``task`` ``embed`` asks for the vectors of a JSON list of texts. ``needs`` are features without
     which an expert is not asked; tools and ``embed`` need theirs anyway.
@@ -80,6 +82,7 @@ class Query(BaseModel):
     quorum: int = Field(default=0, ge=0, le=16)
     delivery: Literal["stream", "whole"] = "stream"
     cache: Literal["", "on", "off"] = ""
+    fallback: Literal["", "off", "auto", "on"] = ""
     options: Options = Field(default_factory=dict)
     caller: Text = Field(default="local", max_length=128)
 

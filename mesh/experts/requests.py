@@ -24,7 +24,8 @@ from mesh.experts.ports import LocalAsk, RemoteAsk
 from mesh.experts.queries import Outcome, Query, QueryFailed, QueryRejected, RejectionKind, parse_query
 from mesh.experts.recovery import recover
 from mesh.experts.state import RoutingState
-from mesh.experts.strategies import Result, strategy_named
+from mesh.experts.strategies import Result
+from mesh.experts.strategies.fallback import run_strategy
 from mesh.experts.trail import completed_fact, received_fact
 from mesh.ids import new_id
 
@@ -188,7 +189,7 @@ class Requests:
             if turn.kept is not None:
                 return turn.kept
             await self._look_further(attempts.plan)
-            result = await strategy_named(attempts.plan.strategy).run(attempts)
+            result = await run_strategy(attempts)
             turn.found(result, whole=not attempts.failures)
         return result
 

@@ -56,6 +56,7 @@ class MeshOptions(BaseModel):
     quorum: Few = 0
     delivery: Literal["", "stream", "whole"] = ""
     cache: Literal["", "on", "off"] = ""
+    fallback: Literal["", "off", "auto", "on"] = ""
 
 
 class Sampling(Body):

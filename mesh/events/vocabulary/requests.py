@@ -65,6 +65,16 @@ class RequestDispatched(Fact, frozen=True, kw_only=True):
     timeout_ms: int
 
 
+class RequestFellBack(Fact, frozen=True, kw_only=True):
+    """The strategy could not be followed, and something less is tried: ``to`` is ``best_peer`` or ``local``."""
+
+    type: ClassVar[str] = "request.fell_back"
+    request: str
+    strategy: str
+    to: str
+    reason: str
+
+
 class RequestAnswered(Fact, frozen=True, kw_only=True):
     """An expert answered. ``signature`` (hex) is the serving peer's, over `mesh.experts.answers.signed_bytes`."""
 
@@ -189,6 +199,7 @@ FACTS = (
     RequestRejected,
     RequestRouted,
     RequestDispatched,
+    RequestFellBack,
     RequestAnswered,
     RequestAttemptFailed,
     RequestCompleted,

@@ -1,6 +1,7 @@
 """``best_peer``: the expert that the policy ranks first, this node's own among them; the next one where it fails."""
 
 from mesh.experts.attempts import Attempts
+from mesh.experts.known import Target
 from mesh.experts.routing import RoutingDecision
 from mesh.experts.strategies.failover import Failover
 from mesh.experts.strategies.strategy import Result, result_of
@@ -15,16 +16,22 @@ class BestPeer:
 
     async def run(self, attempts: Attempts) -> Result:
         """See `Strategy.run`."""
-        failover = Failover(attempts)
-        answered = await failover.answer(attempts.plan.attempts)
+        return await best_of(attempts)
+
+
+async def best_of(attempts: Attempts, tried: tuple[Target, ...] = ()) -> Result:
+    """The answer of the best expert that was not ``tried`` yet, or of this node's own. Raises QueryFailed."""
+    failover = Failover(attempts, tried=tried)
+    answered = await failover.answer(attempts.plan.attempts)
+    if answered is not None:
+        return result_of(answered, _fallback(attempts, failover.decision))
+    if failover.decision is not None and failover.decision.chosen and attempts.plan.fallback != "off":
+        reason = f"{len(failover.tried)} failed"
+        last_resort = Failover(attempts, scope="local", tried=failover.tried, falls_back=reason)
+        answered = await last_resort.answer(1)
         if answered is not None:
-            return result_of(answered, _fallback(attempts, failover.decision))
-        if failover.decision is not None and failover.decision.chosen:
-            last_resort = Failover(attempts, scope="local", tried=failover.tried)
-            answered = await last_resort.answer(1)
-            if answered is not None:
-                return result_of(answered, f"local: after {len(failover.tried)} failed")
-        raise failover.failure()
+            return result_of(answered, f"local: after {reason}")
+    raise failover.failure()
 
 
 def _fallback(attempts: Attempts, decision: RoutingDecision | None) -> str:

@@ -7,13 +7,16 @@ chosen, blended or dropped. Parts that gave nothing are reported; one answer is 
 
 import asyncio
 
+import msgspec
+
 from mesh.experts.attempt import Answered
 from mesh.experts.attempts import Attempts
 from mesh.experts.calls import AttemptFailed
 from mesh.experts.consensus import group_of
 from mesh.experts.known import Target
-from mesh.experts.strategies.failover import Failover
-from mesh.experts.strategies.strategy import Result, nobody, result_of
+from mesh.experts.queries import QueryFailed
+from mesh.experts.strategies.best_peer import best_of
+from mesh.experts.strategies.strategy import Result, nobody
 
 
 class Distributed:
@@ -42,11 +45,14 @@ class Distributed:
         for failure in failures:
             if not attempts.may_retry(failure):
                 raise attempts.failed(failure)
-        failover = Failover(attempts, tried=asked)
-        answered = await failover.answer(attempts.plan.attempts)
-        if answered is None:
-            raise attempts.failed(failover.last or failures[0])
-        return result_of(answered, f"best_peer: all {len(asked)} parts failed")
+        if attempts.plan.fallback == "off":
+            raise attempts.failed(failures[0])
+        attempts.fell_back("best_peer", f"all {len(asked)} parts failed")
+        try:
+            result = await best_of(attempts, asked)
+        except QueryFailed as failure:
+            raise (attempts.failed(failures[0]) if failure.kind == "no_candidates" else failure) from failure
+        return msgspec.structs.replace(result, fallback=f"best_peer: all {len(asked)} parts failed")
 
 
 async def ask_all(attempts: Attempts, targets: tuple[Target, ...]) -> tuple[list[Answered], list[AttemptFailed]]:

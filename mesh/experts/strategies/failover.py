@@ -9,11 +9,17 @@ from mesh.experts.strategies.strategy import nobody
 
 
 class Failover:
-    """Asks until somebody answers. ``tried`` and ``last`` tell afterwards how it went."""
+    """Asks until somebody answers. ``tried`` and ``last`` tell afterwards how it went.
 
-    def __init__(self, attempts: Attempts, *, scope: str = "any", tried: tuple[Target, ...] = ()) -> None:
+    ``falls_back`` is why, where this is less than what was asked for: it is recorded once there is somebody to ask.
+    """
+
+    def __init__(
+        self, attempts: Attempts, *, scope: str = "any", tried: tuple[Target, ...] = (), falls_back: str = ""
+    ) -> None:
         self._attempts = attempts
         self._scope = scope
+        self._falls_back = falls_back
         self.tried = tried
         self.last: AttemptFailed | None = None
         self.decision: RoutingDecision | None = None
@@ -27,6 +33,9 @@ class Failover:
             self.decision = self._attempts.route(scope=self._scope, excluded=self.tried)
             if not self.decision.chosen:
                 return None
+            if self._falls_back:
+                self._attempts.fell_back(self._scope, self._falls_back)
+                self._falls_back = ""
             target = self.decision.chosen[0]
             try:
                 return await self._attempts.ask(target, self._attempts.delivery)
