@@ -24,7 +24,9 @@ FILE_NAME = "config.toml"
 
 Strategy = Literal["local_only", "best_peer", "distributed", "consensus"]
 Fallback = Literal["off", "auto", "on"]
-PolicyName = Literal["p2c_peak_ewma", "weighted", "round_robin"]
+PolicyName = Literal[
+    "p2c_peak_ewma", "weighted", "round_robin", "least_in_flight", "sticky", "latency_aware", "cost_aware"
+]
 Severity = Literal["info", "warning", "error", "critical"]
 DOMAIN_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 
@@ -180,6 +182,7 @@ class ExpertConfig(Section):
     adapt: bool = Field(default=True, description="Run fewer at once where calls become slow by it")
     queue: int = Field(default=64, ge=0, le=100_000, description="Calls that may wait; callers take turns")
     quality: float = Field(default=0.5, ge=0, le=1)
+    price: float = Field(default=0.0, ge=0, le=1e9, description="Of 1000 tokens, in the mesh's unit: for cost_aware")
     options: dict[str, JsonValue] = Field(default={}, description="What the backend itself takes")
 
 
@@ -201,6 +204,20 @@ class RoutingConfig(Section):
     policy: PolicyName = "p2c_peak_ewma"
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     attempts: int = Field(default=3, ge=1, le=10)
+    hedge: bool = Field(default=True, description="Ask a second expert where the first takes longer than nearly all do")
+    retry_budget: float = Field(default=0.1, ge=0, le=1, description="Retries and hedges, as a share of the requests")
+    retry_reserve: float = Field(default=10.0, ge=0, le=10_000, description="As many a minute are free of it")
+    breaker_failures: int = Field(default=5, ge=0, le=100, description="Failures in a row that open a breaker; 0: none")
+    eject_failing: float = Field(
+        default=0.25, ge=0, le=1, description="Share of failures from which an outlier is ejected; 0: never"
+    )
+    eject_slower: float = Field(
+        default=8.0, ge=0, le=1000, description="Times slower than the others to be ejected; 0: never"
+    )
+    eject_s: float = Field(default=5.0, gt=0, le=3600, description="How long the first time, doubled each time")
+    eject_max_s: float = Field(default=300.0, gt=0, le=86_400, description="How long at most")
+    max_ejected: float = Field(default=0.5, ge=0, le=1, description="Share of a domain's experts that may be outliers")
+    slow_start_s: float = Field(default=10.0, ge=0, le=3600, description="How long a new expert counts less")
     fan_out: int = Field(default=3, ge=1, le=16, description="Experts asked by distributed and consensus")
     fallback: Fallback = Field(
         default="auto", description="When a strategy cannot be followed: fail; less, but no less than a consensus; less"

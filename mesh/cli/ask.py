@@ -34,7 +34,7 @@ def ask(
     ] = "auto",
     expert: Annotated[str, Parameter(help="Only experts of this name")] = "",
     strategy: Annotated[str, Parameter(help="local_only, best_peer, distributed, consensus")] = "",
-    policy: Annotated[str, Parameter(help="p2c_peak_ewma, weighted, round_robin")] = "",
+    policy: Annotated[str, Parameter(help="p2c_peak_ewma, weighted, round_robin, sticky, …: docs/routing.md")] = "",
     fan_out: Annotated[int, Parameter(help="Experts asked by distributed and consensus; 0: as configured")] = 0,
     cache: Annotated[str, Parameter(help="on: an answer to exactly this will do; off: it will not")] = "",
     timeout: Annotated[float, Parameter(help="Seconds until the answer must be there; 0: as configured")] = 0,

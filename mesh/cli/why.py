@@ -108,7 +108,8 @@ async def _taken_in_at(request: str, local: str, home: "Home", config: "Config",
 
 def _print_decision(out: Console, decision: "DecisionExplained", names: Names) -> None:
     out.print(
-        f"[bold]Decision for attempt {decision.attempt}[/]  domain {decision.domain} ({decision.domain_by}), "
+        f"[bold]Decision for attempt {decision.attempt}[/]  {decision.purpose}, "
+        f"domain {decision.domain} ({decision.domain_by}), "
         f"policy {decision.policy} v{decision.policy_version} ({decision.best} score wins), "
         f"as of position {decision.as_of}, seed {decision.seed}",
         soft_wrap=True,
@@ -137,6 +138,8 @@ def _print_decision(out: Console, decision: "DecisionExplained", names: Names) -
         out.print(f"excluded    {target}: {exclusion.reason}, {exclusion.detail}", markup=False)
     if decision.other_domains:
         out.print(f"excluded    {decision.other_domains} more that do not serve the domain", markup=False)
+    if decision.withheld:
+        out.print(f"withheld    {decision.withheld}", markup=False)
     verdict = "green" if decision.recomputed == "identical" else "bold red"
     out.print(f"recomputed: [{verdict}]{decision.recomputed}[/]\n")
 

@@ -16,6 +16,7 @@ from mesh.experts.answers import digest, verify_answer
 from mesh.experts.calls import Answer, AttemptFailed, Call
 from mesh.experts.delivery import Delivery
 from mesh.experts.departures import Departures
+from mesh.experts.ejection import judge
 from mesh.experts.known import Target
 from mesh.experts.plan import Plan
 from mesh.experts.ports import LocalAsk, RemoteAsk
@@ -75,6 +76,10 @@ class Request(Protocol):
         """Emit a fact of this request."""
         ...
 
+    def purpose_of(self, target: Target) -> str:
+        """What for it is asked."""
+        ...
+
 
 class Attempt:
     """One dispatch, and exactly one of answered and attempt_failed after it."""
@@ -125,6 +130,7 @@ class Attempt:
                 peer=target.peer,
                 expert=target.expert,
                 timeout_ms=timeout_ms,
+                purpose=self._request.purpose_of(target),
             )
         )
         return Call(
@@ -194,6 +200,7 @@ class Attempt:
                 signature=clean(answer.signature),
             )
         )
+        self._judge()
         return Answered(target, answer, text_digest)
 
     def _failed(self, failure: AttemptFailed) -> None:
@@ -211,6 +218,13 @@ class Attempt:
                 latency_ms=self._elapsed_ms(),
             )
         )
+        self._judge()
+
+    def _judge(self) -> None:
+        """What the outcome just recorded means for the expert is a choice, and recorded too."""
+        verdict = judge(self._services.state, self._target, self._request.plan.rules)
+        if verdict is not None:
+            self._request.record(verdict)
 
     def _cancelled(self) -> None:
         """Record it; a journal that has failed must not turn a cancellation into something else."""

@@ -4,9 +4,11 @@ from mesh.events.envelope import Fact
 from mesh.events.journal import Emission
 from mesh.events.vocabulary.requests import RequestFellBack
 from mesh.experts.attempt import MIN_ATTEMPT_S, Answered, Attempt, Services, clean
+from mesh.experts.budget import IDLE
 from mesh.experts.calls import AttemptFailed
 from mesh.experts.candidates import RoutingInputs
 from mesh.experts.delivery import Delivery
+from mesh.experts.hedging import usual_p95_ms
 from mesh.experts.known import Target
 from mesh.experts.plan import Plan
 from mesh.experts.policies import policy_named
@@ -25,6 +27,8 @@ class Attempts:
         self.delivery = delivery
         self.count = 0
         self.failures: list[str] = []
+        self._last_failure = ""
+        self._purposes: dict[Target, str] = {}
         self._services = services
         self._started = services.clock.monotonic()
 
@@ -49,10 +53,20 @@ class Attempts:
         return self._services.journal.emit(fact, subject=request, correlation=request)
 
     def route(
-        self, k: int = 1, *, scope: str = "any", spread: bool = False, excluded: tuple[Target, ...] = ()
+        self,
+        k: int = 1,
+        *,
+        scope: str = "any",
+        spread: bool = False,
+        excluded: tuple[Target, ...] = (),
+        purpose: str = "",
     ) -> RoutingDecision:
-        """Decide whom to ask next, and record the decision with all that it saw."""
+        """Decide whom to ask next, and record the decision with all that it saw.
+
+        ``purpose`` (`mesh.experts.budget`) follows from what came before, where it is not given.
+        """
         services, plan = self._services, self.plan
+        purpose = purpose or self._next_purpose()
         inputs = RoutingInputs(
             request=plan.request,
             attempt=self.count + 1,
@@ -71,10 +85,28 @@ class Attempts:
             seed=services.make_seed() & _SEED_MASK,
             local=services.peer_id,
             needs=plan.needs,
+            purpose=purpose,
+            conversation=plan.conversation,
+            rules=plan.rules,
         )
         decision = decide(services.state, inputs)
         self.record(routed_fact(inputs, decision, services.journal.position))
+        self._purposes.update(dict.fromkeys(decision.chosen, purpose))
         return decision
+
+    def purpose_of(self, target: Target) -> str:
+        """What the last decision chose it for."""
+        return self._purposes.get(target, "first")
+
+    def hedge_after_ms(self, decision: RoutingDecision) -> float:
+        """How long the first of a decision has, until another one is asked beside it; -1: as long as it takes."""
+        others = len(decision.candidates) > 1 and self.plan.hedge and not self.plan.peer
+        return usual_p95_ms(self._services.state, decision.candidates) if others else -1.0
+
+    def _next_purpose(self) -> str:
+        if not self.count:
+            return "first"
+        return "moved" if self._last_failure in IDLE else "retry"
 
     async def ask(self, target: Target, delivery: Delivery | None = None, *, signed: bool = False) -> Answered:
         """Ask one expert and record what came of it; with ``signed`` an answer must prove who gave it.
@@ -86,6 +118,7 @@ class Attempts:
             return await attempt.run(signed=signed)
         except AttemptFailed as failure:
             self.failures.append(f"{target}: {failure.kind}")
+            self._last_failure = failure.kind
             raise
 
     def fell_back(self, to: str, reason: str) -> None:

@@ -5,9 +5,12 @@ Liveness comes before load: a dead peer looks idle, and would be everybody's fav
 
 import msgspec
 
+from mesh.experts.ejection import OUTLIER, half_open
 from mesh.experts.exact import Dice
 from mesh.experts.known import Offer, Peer, Target
 from mesh.experts.links import HERE, LinkQuality, delay_ms, quality_at
+from mesh.experts.rules import Rules
+from mesh.experts.slow_start import warmth
 from mesh.experts.state import RoutingState
 from mesh.experts.tracks import Track, latency_at, success_at
 
@@ -28,6 +31,8 @@ class RoutingInputs(msgspec.Struct, frozen=True, kw_only=True):
     ``keywords`` or ``default``.
     ``expert`` and ``peer``, when not empty, admit only that one. ``excluded`` were tried already.
     ``scope`` is ``any`` or ``local``; ``spread`` takes at most one expert of each peer. ``now`` is Unix seconds.
+    ``purpose`` is ``first``, ``retry``, ``hedge`` or ``moved`` (`mesh.experts.budget`). ``conversation`` is a digest of
+    what the caller calls it; empty: none.
     """
 
     request: str
@@ -47,6 +52,9 @@ class RoutingInputs(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     local: str
     needs: tuple[str, ...] = ()
+    purpose: str = "first"
+    conversation: str = ""
+    rules: Rules = Rules()
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +64,8 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     the other candidates without their round trips, plus its own, so that a fresh one gets its share, neither all
     nor nothing. ``in_flight`` are our own requests with it, ``others`` those of everybody else when it last said so;
     ``load`` is both as a share of what it can hold (0..1). ``last_dispatched`` is a journal position, ``link`` the
-    connection to its peer.
+    connection to its peer. ``warm`` (0.1..1) grows while an expert is new or back, ``probe`` is one that was
+    ejected and is to be tried. ``price`` is its operator's.
     """
 
     latency_ms: float
@@ -70,6 +79,9 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     last_dispatched: int
     offer_age_s: float
     link: LinkQuality = LinkQuality()
+    warm: float = 1.0
+    probe: bool = False
+    price: float = 0.0
 
     @property
     def pending(self) -> int:
@@ -112,6 +124,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 def find_candidates(state: RoutingState, inputs: RoutingInputs, dice: Dice) -> Field:
     """Sort all offers into candidates and exclusions, in the order of peer and expert."""
     fit: list[tuple[Target, Offer]] = []
+    out: list[tuple[Target, Offer]] = []
     excluded: list[Exclusion] = []
     other_domains = 0
     tried = frozenset(inputs.excluded)
@@ -122,11 +135,16 @@ def find_candidates(state: RoutingState, inputs: RoutingInputs, dice: Dice) -> F
                 other_domains += 1
             elif problem := _problem(state, target, offer, inputs, tried):
                 excluded.append(Exclusion(peer=peer_id, expert=expert, reason=problem[0], detail=problem[1]))
+            elif _is_out(state.track(target), inputs):
+                out.append((target, offer))
             else:
                 fit.append((target, offer))
+    needed = _needed(state, out, inputs, len(fit))
+    excluded += [_exclusion(state, target, inputs) for target, _ in out if target not in needed]
+    fit = sorted([*fit, *(one for one in out if one[0] in needed)], key=lambda one: one[0])
     listed = _sample(fit, dice)
     return Field(
-        candidates=_with_features(state, listed, inputs.now),
+        candidates=_with_features(state, listed, inputs),
         excluded=tuple(excluded[:MAX_EXCLUSIONS]),
         other_domains=other_domains,
         not_listed=len(fit) - len(listed) + max(0, len(excluded) - MAX_EXCLUSIONS),
@@ -174,6 +192,36 @@ def _unfit(state: RoutingState, target: Target, offer: Offer, inputs: RoutingInp
     return None
 
 
+def _is_out(track: Track, inputs: RoutingInputs) -> bool:
+    """Whether it is ejected, and not due for a probe. A caller that wants just this peer gets it all the same."""
+    if not track.ejected_until or inputs.peer or inputs.scope == "local":
+        return False
+    return not (half_open(track, inputs.now) and inputs.purpose == "first" and inputs.k == 1)
+
+
+def _needed(
+    state: RoutingState, out: list[tuple[Target, Offer]], inputs: RoutingInputs, others: int
+) -> frozenset[Target]:
+    """Who is asked although it is ejected, because too few others are left.
+
+    Where nobody is left, all that are only worse than others; behind an open breaker one request at a time.
+    """
+    if not others and (outliers := [target for target, _ in out if state.track(target).ejected_by == OUTLIER]):
+        return frozenset(outliers)
+    short = inputs.k - others
+    if short <= 0 or not out:
+        return frozenset()
+    idle = [target for target, _ in out if inputs.k > 1 or state.track(target).probing == 0]
+    return frozenset(sorted(idle, key=lambda target: (state.track(target).ejected_until, target))[:short])
+
+
+def _exclusion(state: RoutingState, target: Target, inputs: RoutingInputs) -> Exclusion:
+    track = state.track(target)
+    left = track.ejected_until - inputs.now
+    detail = f"for {left:.1f} s more" if left > 0 else "to be tried by one request at a time"
+    return Exclusion(peer=target.peer, expert=target.expert, reason=track.ejected_by, detail=detail)
+
+
 def _others(offer: Offer) -> int:
     return max(0, offer.in_flight + offer.queued - offer.ours)
 
@@ -189,13 +237,16 @@ def _sample(fit: list[tuple[Target, Offer]], dice: Dice) -> list[tuple[Target, O
     return [fit[index] for index in sorted(pool[:MAX_CANDIDATES])]
 
 
-def _with_features(state: RoutingState, listed: list[tuple[Target, Offer]], now: float) -> tuple[Candidate, ...]:
+def _with_features(
+    state: RoutingState, listed: list[tuple[Target, Offer]], inputs: RoutingInputs
+) -> tuple[Candidate, ...]:
+    now = inputs.now
     tracks = [state.track(target) for target, _ in listed]
     links = [_link(state, target, now) for target, _ in listed]
     works = [max(0.0, track.latency_ms - delay_ms(link)) for track, link in zip(tracks, links, strict=True)]
     prior = _prior([work for track, work in zip(tracks, works, strict=True) if track.latency_ms >= 0])
     return tuple(
-        _candidate(state, target, offer, track, link, now, prior)
+        _candidate(state, target, offer, track, link, inputs, prior)
         for (target, offer), track, link in zip(listed, tracks, links, strict=True)
     )
 
@@ -209,9 +260,16 @@ def _prior(works: list[float]) -> float:
 
 
 def _candidate(
-    state: RoutingState, target: Target, offer: Offer, track: Track, link: LinkQuality, now: float, prior: float
+    state: RoutingState,
+    target: Target,
+    offer: Offer,
+    track: Track,
+    link: LinkQuality,
+    inputs: RoutingInputs,
+    prior: float,
 ) -> Candidate:
-    pending = track.in_flight + _others(offer)
+    now, pending = inputs.now, track.in_flight + _others(offer)
+    peer = state.peers.get(target.peer, _UNKNOWN_PEER)
     return Candidate(
         peer=target.peer,
         expert=target.expert,
@@ -224,9 +282,12 @@ def _candidate(
             load=round(pending / (offer.concurrency + offer.queue_limit), 4),
             success=round(success_at(track, now), 4),
             quality=offer.quality,
-            status=state.peers.get(target.peer, _UNKNOWN_PEER).status,
+            status=peer.status,
             last_dispatched=track.last_dispatched,
             offer_age_s=round(max(0.0, now - offer.offered_at), 3),
             link=link,
+            warm=warmth(peer, offer, track, now, inputs.rules.slow_start_s),
+            probe=track.ejected_until > 0,
+            price=offer.price,
         ),
     )

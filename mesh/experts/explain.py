@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from mesh.events.envelope import Event, Fact
+from mesh.events.vocabulary.experts import ExpertEjected
 from mesh.events.vocabulary.network import PeerGreeted
 from mesh.events.vocabulary.node import NodeStarted
 from mesh.events.vocabulary.requests import (
@@ -13,6 +14,7 @@ from mesh.events.vocabulary.requests import (
     RequestCompleted,
     RequestDispatched,
     RequestFailed,
+    RequestHedged,
     RequestRouted,
     Vote,
 )
@@ -54,6 +56,8 @@ class DecisionExplained(msgspec.Struct, frozen=True, kw_only=True):
     not_listed: int
     chosen: tuple[Target, ...]
     recomputed: str
+    purpose: str = "first"
+    withheld: str = ""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,6 +214,8 @@ def _explained(event: Event, fact: RequestRouted, recomputed: str) -> DecisionEx
         not_listed=decision.not_listed,
         chosen=decision.chosen,
         recomputed=recomputed,
+        purpose=inputs.purpose,
+        withheld=decision.withheld,
     )
 
 
@@ -224,7 +230,12 @@ def _line(fact: Fact) -> str:
             whom = ", ".join(str(target) for target in chosen) or "nobody"
             return f"{fact.policy} chose {whom}, as of position {fact.as_of}"
         case RequestDispatched():
-            return f"attempt {fact.attempt} to {fact.peer}/{fact.expert}, {fact.timeout_ms} ms left"
+            why = "" if fact.purpose == "first" else f" ({fact.purpose})"
+            return f"attempt {fact.attempt} to {fact.peer}/{fact.expert}{why}, {fact.timeout_ms} ms left"
+        case RequestHedged():
+            return f"attempt {fact.attempt} is late after {fact.after_ms:.0f} ms: {fact.by_peer}/{fact.by_expert} too"
+        case ExpertEjected():
+            return f"{fact.rule}: {fact.peer}/{fact.expert} for {fact.for_s:g} s, {fact.detail}"
         case RequestAnswered():
             return f"attempt {fact.attempt}: {fact.answer_bytes} bytes after {fact.latency_ms:.0f} ms"
         case RequestAttemptFailed():

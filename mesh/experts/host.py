@@ -191,6 +191,7 @@ class LocalExperts:
                 concurrency=expert.concurrency,
                 queue_limit=config.queue,
                 features=expert.backend.features,
+                price=config.price,
                 quality=config.quality,
             )
         )
@@ -209,6 +210,7 @@ class LocalExperts:
             available=expert.available,
             quality=config.quality,
             features=expert.backend.features,
+            price=config.price,
             valid_s=self._offer_valid_s,
         )
 

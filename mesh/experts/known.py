@@ -16,12 +16,16 @@ class Target(msgspec.Struct, frozen=True, order=True):
 
 
 class Peer(msgspec.Struct):
-    """A node. ``liveness`` is ``alive``, ``suspected`` or ``down``; ``status`` is its health, empty: not rated yet."""
+    """A node. ``liveness`` is ``alive``, ``suspected`` or ``down``; ``status`` is its health, empty: not rated yet.
+
+    ``back_at`` (Unix seconds) is when it was last heard of again after a silence; 0: never.
+    """
 
     connected: bool = False
     liveness: str = "alive"
     status: str = ""
     position: int = 0
+    back_at: float = 0.0
     link: Link = msgspec.field(default_factory=Link)
 
 
@@ -29,6 +33,7 @@ class Offer(msgspec.Struct):
     """What a peer, or this node, serves, and its load when it said so.
 
     ``ours`` is how many of our own requests were with it then. ``expires_at`` (Unix seconds) of 0: until withdrawn.
+    ``since`` when it began to be offered, without a break.
     """
 
     model: str
@@ -43,11 +48,17 @@ class Offer(msgspec.Struct):
     features: tuple[str, ...] = ()
     offered_at: float = 0.0
     expires_at: float = 0.0
+    price: float = 0.0
+    since: float = 0.0
 
 
 class OpenRequest(msgspec.Struct):
-    """A request without an outcome yet: ``attempts`` are those dispatched and not yet back, by number."""
+    """A request without an outcome yet: ``attempts`` are those dispatched and not yet back, by number.
+
+    ``late`` is the number of the one that was hedged; 0: none.
+    """
 
     position: int
     last_position: int
     attempts: dict[str, Target] = {}
+    late: int = 0

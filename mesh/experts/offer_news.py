@@ -23,6 +23,7 @@ def _differs(known: Offer, heard: ExpertOffered) -> bool:
         or known.available != heard.available
         or known.quality != heard.quality
         or known.features != tuple(heard.features)
+        or known.price != heard.price
     )
 
 

@@ -4,13 +4,16 @@ import msgspec
 from pydantic import JsonValue
 
 from mesh.config import RoutingConfig
+from mesh.experts.answers import digest
 from mesh.experts.calls import Task
 from mesh.experts.chat import encode_chat
 from mesh.experts.consensus import majority
 from mesh.experts.domains import Classified, classify
 from mesh.experts.queries import AUTO, DOMAINS, Query
+from mesh.experts.rules import Rules
 from mesh.experts.state import RoutingState
 
+CONVERSATION_CHARS = 32
 _FANS_OUT = ("distributed", "consensus")
 
 
@@ -19,6 +22,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``route_domain`` is what candidates must serve; empty where the caller named an expert and no domain.
     ``timeout_s`` is the whole time the caller gave. ``chat`` is JSON or empty, and counts in ``content_bytes``.
+    ``conversation`` is a digest: what callers call their conversations stays with them.
     """
 
     request: str
@@ -43,6 +47,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()
     cache: str = ""
     fallback: str = "auto"
+    conversation: str = ""
+    hedge: bool = True
+    rules: Rules = Rules()
 
 
 def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
@@ -80,7 +87,14 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
         needs=_needs(query),
         cache=query.cache,
         fallback=query.fallback or config.fallback,
+        conversation=digest(query.conversation)[:CONVERSATION_CHARS] if query.conversation else "",
+        hedge=config.hedge,
+        rules=_rules(config),
     )
+
+
+def _rules(config: RoutingConfig) -> Rules:
+    return Rules(**{name: getattr(config, name) for name in Rules.__struct_fields__})
 
 
 def in_domain(config: RoutingConfig, domain: str) -> RoutingConfig:

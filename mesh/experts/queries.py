@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from mesh.config import DOMAIN_PATTERN
+from mesh.config import DOMAIN_PATTERN, PolicyName
 from mesh.errors import MeshError
 from mesh.events.vocabulary.requests import Vote
 from mesh.experts.calls import AnswerFormat, FailureKind, Task
@@ -63,7 +63,8 @@ class Query(BaseModel):
     to exactly this will do, ``off``: it will not.
     ``chat`` is a conversation (`mesh.experts.chat`) for experts that take one; ``content`` is then its last question,
     unless it is given. ``task`` ``embed`` asks for the vectors of a JSON list of texts. ``needs`` are features without
-    which an expert is not asked; tools and ``embed`` need theirs anyway.
+    which an expert is not asked; tools and ``embed`` need theirs anyway. ``conversation`` is whatever the caller calls
+    the one that this belongs to: the policy ``sticky`` sends all of it to the same expert.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,7 +77,7 @@ class Query(BaseModel):
     expert: str = Field(default="", pattern=rf"^$|{EXPERT_PATTERN}")
     peer: str = Field(default="", max_length=128, pattern=r"^[A-Za-z0-9]*$")
     strategy: Literal["", "local_only", "best_peer", "distributed", "consensus"] = ""
-    policy: Literal["", "p2c_peak_ewma", "weighted", "round_robin"] = ""
+    policy: Literal["", PolicyName] = ""
     timeout_s: float = Field(default=0.0, ge=0, le=3600, allow_inf_nan=False)
     fan_out: int = Field(default=0, ge=0, le=16)
     quorum: int = Field(default=0, ge=0, le=16)
@@ -85,6 +86,7 @@ class Query(BaseModel):
     fallback: Literal["", "off", "auto", "on"] = ""
     options: Options = Field(default_factory=dict)
     caller: Text = Field(default="local", max_length=128)
+    conversation: Text = Field(default="", max_length=256)
 
     @model_validator(mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 import msgspec
 
 from mesh.events.vocabulary.requests import RequestRouted
+from mesh.experts.budget import withheld
 from mesh.experts.candidates import Candidate, Exclusion, RoutingInputs, find_candidates
 from mesh.experts.exact import Dice
 from mesh.experts.known import Target
@@ -15,7 +16,8 @@ class RoutingDecision(msgspec.Struct, frozen=True, kw_only=True):
 
     ``ranking`` is the policy's order with its scores (``best`` says which end is good); ``chosen`` are the first
     ``k`` of it, or of each peer the first. ``other_domains`` counts experts that serve something else,
-    ``not_listed`` those left out of ``candidates`` and ``excluded`` to bound them.
+    ``not_listed`` those left out of ``candidates`` and ``excluded`` to bound them. ``withheld`` says why nobody is
+    chosen of those that could be.
     """
 
     candidates: tuple[Candidate, ...]
@@ -25,6 +27,7 @@ class RoutingDecision(msgspec.Struct, frozen=True, kw_only=True):
     best: str
     ranking: tuple[Ranked, ...]
     chosen: tuple[Target, ...]
+    withheld: str = ""
 
 
 def decide(state: RoutingState, inputs: RoutingInputs) -> RoutingDecision:
@@ -32,7 +35,9 @@ def decide(state: RoutingState, inputs: RoutingInputs) -> RoutingDecision:
     dice = Dice(inputs.seed)
     field = find_candidates(state, inputs, dice)
     policy = policy_named(inputs.policy)
-    ranking = policy.rank(field.candidates, dice)
+    ranking = _probe_first(policy.rank(field.candidates, dice, inputs.conversation), field.candidates, inputs)
+    rules = inputs.rules
+    spent = withheld(state.work, inputs.purpose, inputs.now, share=rules.retry_budget, reserve=rules.retry_reserve)
     return RoutingDecision(
         candidates=field.candidates,
         excluded=field.excluded,
@@ -40,8 +45,20 @@ def decide(state: RoutingState, inputs: RoutingInputs) -> RoutingDecision:
         not_listed=field.not_listed,
         best=policy.best,
         ranking=ranking,
-        chosen=_first(ranking, inputs),
+        chosen=() if spent else _first(ranking, inputs),
+        withheld=spent,
     )
+
+
+def _probe_first(
+    ranking: tuple[Ranked, ...], candidates: tuple[Candidate, ...], inputs: RoutingInputs
+) -> tuple[Ranked, ...]:
+    """One that was ejected and is due is tried by the next request, whatever the policy thinks of it."""
+    due = {one.target for one in candidates if one.features.probe}
+    if not due or inputs.k > 1:
+        return ranking
+    probes = tuple(msgspec.structs.replace(one, note="a probe: it was ejected") for one in ranking if one.target in due)
+    return probes + tuple(one for one in ranking if one.target not in due)
 
 
 def _first(ranking: tuple[Ranked, ...], inputs: RoutingInputs) -> tuple[Target, ...]:

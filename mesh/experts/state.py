@@ -13,9 +13,10 @@ import msgspec
 from mesh.events.envelope import Event, Fact
 from mesh.events.live_state import LiveStruct
 from mesh.events.vocabulary import experts, health, network, node, requests
+from mesh.experts.budget import Work, worked
 from mesh.experts.known import Offer, OpenRequest, Peer, Target
 from mesh.experts.links import Link
-from mesh.experts.tracks import Track, answered, dispatched, failed, returned
+from mesh.experts.tracks import Track, answered, dispatched, ejected, failed, readmitted, returned
 
 _Terminal = requests.RequestCompleted | requests.RequestFailed | requests.RequestCancelled | requests.RequestInterrupted
 # How many peers and tracks are remembered; the longest unused ones go first.
@@ -31,6 +32,7 @@ class RoutingState(LiveStruct, msgspec.Struct):
     offers: dict[str, dict[str, Offer]] = {}
     tracks: dict[str, dict[str, Track]] = {}
     requests: dict[str, OpenRequest] = {}
+    work: Work = msgspec.field(default_factory=Work)
 
     def apply(self, event: Event) -> None:
         """Fold one event of the journal; facts that say nothing about routing change only the position."""
@@ -78,7 +80,7 @@ def _started(state: RoutingState, _fact: node.NodeStarted, _event: Event) -> Non
     state.offers.clear()
     for tracks in state.tracks.values():
         for track in tracks.values():
-            track.in_flight = 0
+            track.in_flight = track.stale = 0
     for request in state.requests.values():
         request.attempts.clear()
 
@@ -108,7 +110,8 @@ def _down(state: RoutingState, fact: network.PeerConfirmedDown, event: Event) ->
 
 
 def _rejoined(state: RoutingState, fact: network.PeerRejoined, event: Event) -> None:
-    _peer(state, fact.peer, event).liveness = "alive"
+    peer = _peer(state, fact.peer, event)
+    peer.liveness, peer.back_at = "alive", event.at
 
 
 def _status(state: RoutingState, fact: health.StatusChanged, event: Event) -> None:
@@ -125,6 +128,8 @@ def _registered(state: RoutingState, fact: experts.ExpertRegistered, event: Even
         quality=float(fact.quality),
         features=tuple(fact.features),
         offered_at=event.at,
+        price=float(fact.price),
+        since=event.at,
     )
 
 
@@ -133,6 +138,7 @@ def _deregistered(state: RoutingState, fact: experts.ExpertDeregistered, _event:
 
 
 def _offered(state: RoutingState, fact: experts.ExpertOffered, event: Event) -> None:
+    before = state.offers.get(fact.peer, {}).get(fact.expert)
     state.offers.setdefault(fact.peer, {})[fact.expert] = Offer(
         model=fact.model,
         domains=tuple(fact.domains),
@@ -145,12 +151,23 @@ def _offered(state: RoutingState, fact: experts.ExpertOffered, event: Event) -> 
         quality=float(fact.quality),
         features=tuple(fact.features),
         offered_at=event.at,
+        price=float(fact.price),
+        since=event.at if before is None else before.since,
         expires_at=0.0 if fact.peer == state.local else event.at + fact.valid_s,
     )
 
 
 def _expired(state: RoutingState, fact: experts.ExpertExpired, _event: Event) -> None:
     _withdraw(state, Target(fact.peer, fact.expert))
+
+
+def _ejected(state: RoutingState, fact: experts.ExpertEjected, event: Event) -> None:
+    track = _track(state, Target(fact.peer, fact.expert))
+    ejected(track, fact.rule, event.at + float(fact.for_s), fact.times)
+
+
+def _readmitted(state: RoutingState, fact: experts.ExpertReadmitted, event: Event) -> None:
+    readmitted(_track(state, Target(fact.peer, fact.expert)), event.at)
 
 
 def _withdraw(state: RoutingState, target: Target) -> None:
@@ -175,18 +192,27 @@ def _dispatched(state: RoutingState, fact: requests.RequestDispatched, event: Ev
     target = Target(fact.peer, fact.expert)
     request.attempts[str(fact.attempt)] = target
     dispatched(_track(state, target), event.position)
+    worked(state.work, fact.purpose, event.at)
+
+
+def _hedged(state: RoutingState, fact: requests.RequestHedged, event: Event) -> None:
+    request = _touch(state, fact.request, event)
+    if request is not None:
+        request.late = fact.attempt
 
 
 def _answered(state: RoutingState, fact: requests.RequestAnswered, event: Event) -> None:
     target = _come_back(state, fact.request, fact.attempt, event)
     if target is not None:
-        answered(_track(state, target), float(fact.latency_ms), event.at)
+        late = state.requests[fact.request].late == fact.attempt
+        answered(_track(state, target), float(fact.latency_ms), event.at, late=late)
 
 
 def _attempt_failed(state: RoutingState, fact: requests.RequestAttemptFailed, event: Event) -> None:
     target = _come_back(state, fact.request, fact.attempt, event)
     if target is not None:
-        failed(_track(state, target), fact.kind, float(fact.latency_ms), event.at)
+        late = state.requests[fact.request].late == fact.attempt
+        failed(_track(state, target), fact.kind, float(fact.latency_ms), event.at, late=late)
 
 
 def _ended(state: RoutingState, fact: _Terminal, _event: Event) -> None:
@@ -256,9 +282,12 @@ _FOLDS: Mapping[type[Fact], Callable[[RoutingState, Any, Event], None]] = {
     experts.ExpertDeregistered: _deregistered,
     experts.ExpertOffered: _offered,
     experts.ExpertExpired: _expired,
+    experts.ExpertEjected: _ejected,
+    experts.ExpertReadmitted: _readmitted,
     requests.RequestReceived: _received,
     requests.RequestRouted: _routed,
     requests.RequestDispatched: _dispatched,
+    requests.RequestHedged: _hedged,
     requests.RequestAnswered: _answered,
     requests.RequestAttemptFailed: _attempt_failed,
     requests.RequestCompleted: _ended,

@@ -35,6 +35,7 @@ class OfferEntry(FromPeer):
     available: bool = True
     quality: float = Field(default=0.5, ge=0, le=1)
     features: Annotated[tuple[Feature, ...], Field(default=(), max_length=8, strict=False)]
+    price: float = Field(default=0.0, ge=0, le=1e9)
 
 
 def _distinct(offers: tuple[OfferEntry, ...]) -> tuple[OfferEntry, ...]:
@@ -86,6 +87,7 @@ def encode_offers(
             available=offer.available,
             quality=offer.quality,
             features=offer.features,
+            price=offer.price,
         )
         for offer in offers[:MAX_OFFERS]
     )
@@ -129,5 +131,6 @@ def _offered(peer: str, entry: OfferEntry, valid_s: float) -> ExpertOffered:
         available=entry.available,
         quality=entry.quality,
         features=entry.features,
+        price=entry.price,
         valid_s=valid_s,
     )

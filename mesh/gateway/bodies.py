@@ -57,6 +57,7 @@ class MeshOptions(BaseModel):
     delivery: Literal["", "stream", "whole"] = ""
     cache: Literal["", "on", "off"] = ""
     fallback: Literal["", "off", "auto", "on"] = ""
+    conversation: str = Field(default="", max_length=256, description="For the policy sticky; default: `user`")
 
 
 class Sampling(Body):
@@ -64,6 +65,7 @@ class Sampling(Body):
 
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
+    user: str | None = Field(default=None, max_length=256)
     mesh: MeshOptions = MeshOptions()
 
 

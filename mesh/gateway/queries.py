@@ -28,13 +28,13 @@ def chat_query(body: ChatBody, choice: Choice, caller: str) -> Fields:
     options = _sampling(body)
     if body.max_completion_tokens is not None:
         options["max_tokens"] = body.max_completion_tokens
-    return {**_common(choice, caller, body.mesh), "chat": chat, "options": options}
+    return {**_common(choice, caller, body.mesh, body.user), "chat": chat, "options": options}
 
 
 def completion_queries(body: CompletionBody, choice: Choice, caller: str) -> list[Fields]:
     """The queries of a completion, one a prompt."""
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    common = {**_common(choice, caller, body.mesh), "options": _sampling(body)}
+    common = {**_common(choice, caller, body.mesh, body.user), "options": _sampling(body)}
     return [{**common, "content": prompt} for prompt in prompts]
 
 
@@ -58,11 +58,13 @@ def responses_query(body: ResponsesBody, choice: Choice, caller: str) -> Fields:
     options = {name: getattr(body, name) for name in ("temperature", "top_p") if getattr(body, name) is not None}
     if body.max_output_tokens is not None:
         options["max_tokens"] = body.max_output_tokens
-    return {**_common(choice, caller, body.mesh), "chat": chat, "options": options}
+    return {**_common(choice, caller, body.mesh, body.user), "chat": chat, "options": options}
 
 
-def _common(choice: Choice, caller: str, mesh: MeshOptions) -> Fields:
+def _common(choice: Choice, caller: str, mesh: MeshOptions, user: str | None = None) -> Fields:
     fields: Fields = {"expert": choice.expert, "domain": choice.domain or "auto", "caller": caller}
+    if user:
+        fields["conversation"] = user
     given = {name: value for name, value in mesh.model_dump().items() if value}
     return {**fields, **given}
 

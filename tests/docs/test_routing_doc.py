@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+from mesh.config import RoutingConfig
 from mesh.experts import candidates
 from mesh.experts.candidates import HEALTH_FACTOR, MAX_CANDIDATES, MAX_EXCLUSIONS
+from mesh.experts.ejection import BREAKER, OUTLIER
 from mesh.experts.policies import POLICIES
+from mesh.experts.rules import Rules
 from mesh.experts.strategies import STRATEGIES
 from mesh.experts.tracks import FAILURES_TAU_S, LATENCY_TAU_S
 
@@ -20,10 +23,17 @@ def test_every_policy_and_strategy_is_listed() -> None:
 
 def test_every_reason_for_an_exclusion_is_listed() -> None:
     source = Path(candidates.__file__).read_text()
-    reasons = set(re.findall(r'return "([a-z_]+)", ', source)) | {"suspected", "down"}
-    assert len(reasons) == 9
+    reasons = set(re.findall(r'return "([a-z_]+)", ', source)) | {"suspected", "down", BREAKER, OUTLIER}
+    assert len(reasons) == 11
     for reason in reasons:
         assert f"`{reason}`" in TEXT
+
+
+def test_the_rules_have_the_defaults_of_the_settings() -> None:
+    for name in Rules.__struct_fields__:
+        default = RoutingConfig.model_fields[name].default
+        assert getattr(Rules(), name) == default
+        assert f"`{name} = {default:g}`" in TEXT, name
 
 
 def test_the_figures_are_those_of_the_code() -> None:

@@ -18,6 +18,7 @@ from mesh.events.vocabulary.network import PeerConfirmedDown, PeerRejoined, Peer
 from mesh.events.vocabulary.requests import RequestDispatched, RequestRouted
 from mesh.experts.calls import AttemptFailed, Call, Emit
 from mesh.experts.explain import IDENTICAL, compare
+from mesh.experts.policies import POLICIES
 from mesh.experts.queries import Outcome, QueryFailed
 from mesh.experts.routing import decide, routed_fact
 from mesh.experts.state import RoutingState, fold
@@ -97,8 +98,9 @@ class World:
             "content": f"request {number}",
             "domain": "language",
             "strategy": rng.choice(["best_peer"] * 5 + ["local_only", "distributed", "consensus"]),
-            "policy": rng.choice(["p2c_peak_ewma", "weighted", "round_robin"]),
+            "policy": rng.choice([policy.name for policy in POLICIES]),
             "timeout_s": rng.choice([0.3, 5, 30]),
+            "conversation": rng.choice(["", "one", "another"]),
             "delivery": rng.choice(["stream", "whole"]),
         }
         emit = rng.choice([None, self._listen])
@@ -202,7 +204,7 @@ async def test_load_goes_where_it_is_answered_fastest() -> None:
     mean: dict[str, float] = {}
     for policy in ("p2c_peak_ewma", "round_robin"):
         rng = random.Random(5)
-        node = await Asker(seed=5).open()
+        node = await Asker(seed=5, config=RoutingConfig(hedge=False, eject_slower=0)).open()
 
         def paced(pace_s: float, rng: random.Random = rng):
             async def work(call: Call, emit: Emit) -> str:

@@ -83,6 +83,6 @@ async def test_another_version_of_a_policy_is_not_compared() -> None:
     node, _, _ = await failed_over()
     events = await node.events()
     routed = next(event.fact for event in events if isinstance(event.fact, RequestRouted))
-    older = bytes(routed.inputs).replace(b'"policy_version":2', b'"policy_version":1')
+    older = bytes(routed.inputs).replace(b'"policy_version":3', b'"policy_version":1')
     fact = msgspec.structs.replace(routed, inputs=msgspec.Raw(older))
-    assert recompute(events, fact) == "not comparable: p2c_peak_ewma was version 1 then and is 2 now"
+    assert recompute(events, fact) == "not comparable: p2c_peak_ewma was version 1 then and is 3 now"

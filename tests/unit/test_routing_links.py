@@ -103,7 +103,7 @@ def test_a_decision_recorded_before_connections_were_weighed_is_read_and_not_com
     fact = msgspec.structs.replace(
         routed_fact(inputs(policy_version=1), made, 1), decision=msgspec.Raw(msgspec.json.encode(recorded))
     )
-    assert compare(state, fact) == "not comparable: p2c_peak_ewma was version 1 then and is 2 now"
+    assert compare(state, fact) == "not comparable: p2c_peak_ewma was version 1 then and is 3 now"
     assert msgspec.json.decode(fact.decision, type=RoutingDecision).candidates[0].features.link == LinkQuality()
 
 

@@ -8,8 +8,9 @@ from mesh.events.envelope import Fact
 class ExpertRegistered(Fact, frozen=True, kw_only=True):
     """This node serves an expert. ``concurrency`` requests run at once, ``queue_limit`` more may wait.
 
-    ``features`` are what it can do besides answering a text: ``chat``, ``tools``, ``embeddings``. ``quality`` in 0..1
-    is the operator's own weight.
+    ``features`` are what it can do besides answering a text: ``chat``, ``tools``, ``embeddings``;
+    ``price`` what a thousand tokens of its answers cost, in whatever unit the mesh agreed on; ``quality`` in 0..1 the
+    operator's own weight.
     """
 
     type: ClassVar[str] = "expert.registered"
@@ -20,6 +21,7 @@ class ExpertRegistered(Fact, frozen=True, kw_only=True):
     concurrency: int
     queue_limit: int
     features: tuple[str, ...] = ()
+    price: float = 0.0
     quality: float = 0.5
 
 
@@ -50,6 +52,7 @@ class ExpertOffered(Fact, frozen=True, kw_only=True):
     quality: float
     valid_s: float
     features: tuple[str, ...] = ()
+    price: float = 0.0
 
 
 class ExpertExpired(Fact, frozen=True, kw_only=True):
@@ -92,4 +95,40 @@ class ExpertsSought(Fact, frozen=True, kw_only=True):
     took_ms: float
 
 
-FACTS = (ExpertRegistered, ExpertDeregistered, ExpertOffered, ExpertExpired, ExpertLimited, ExpertsSought)
+class ExpertEjected(Fact, frozen=True, kw_only=True):
+    """This node leaves an expert alone for ``for_s`` seconds, the ``times``-th time in a row.
+
+    ``rule`` is ``breaker_open`` (failures in a row) or ``ejected`` (worse than the others), ``detail`` what was seen.
+    Judging again from the journal up to ``as_of`` gives the same (`mesh.experts.ejection`).
+    """
+
+    type: ClassVar[str] = "expert.ejected"
+    peer: str
+    expert: str
+    rule: str
+    detail: str
+    for_s: float
+    times: int
+    as_of: int
+
+
+class ExpertReadmitted(Fact, frozen=True, kw_only=True):
+    """An expert that was ejected by ``rule`` answered a probe, and is asked again, little by little."""
+
+    type: ClassVar[str] = "expert.readmitted"
+    peer: str
+    expert: str
+    rule: str
+    as_of: int
+
+
+FACTS = (
+    ExpertRegistered,
+    ExpertDeregistered,
+    ExpertOffered,
+    ExpertExpired,
+    ExpertLimited,
+    ExpertsSought,
+    ExpertEjected,
+    ExpertReadmitted,
+)

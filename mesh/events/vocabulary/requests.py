@@ -55,7 +55,11 @@ class RequestRouted(Fact, frozen=True, kw_only=True):
 
 
 class RequestDispatched(Fact, frozen=True, kw_only=True):
-    """The request was sent to an expert. ``attempt`` counts from 1 over the whole request."""
+    """The request was sent to an expert. ``attempt`` counts from 1 over the whole request.
+
+    ``purpose`` is ``first``, ``retry`` (after a failure), ``hedge`` (beside one that is late) or ``moved`` (the one
+    that was asked did no work).
+    """
 
     type: ClassVar[str] = "request.dispatched"
     request: str
@@ -63,6 +67,25 @@ class RequestDispatched(Fact, frozen=True, kw_only=True):
     peer: str
     expert: str
     timeout_ms: int
+    purpose: str = "first"
+
+
+class RequestHedged(Fact, frozen=True, kw_only=True):
+    """``attempt`` is late, and another expert is asked beside it: the first answer counts, the other is taken back.
+
+    ``after_ms`` is how long it had, ``p95_ms`` what nearly all answers took lately with the experts that were to choose
+    from.
+    """
+
+    type: ClassVar[str] = "request.hedged"
+    request: str
+    attempt: int
+    peer: str
+    expert: str
+    by_peer: str
+    by_expert: str
+    after_ms: float
+    p95_ms: float
 
 
 class RequestFellBack(Fact, frozen=True, kw_only=True):
@@ -199,6 +222,7 @@ FACTS = (
     RequestRejected,
     RequestRouted,
     RequestDispatched,
+    RequestHedged,
     RequestFellBack,
     RequestAnswered,
     RequestAttemptFailed,

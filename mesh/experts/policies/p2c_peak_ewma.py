@@ -1,7 +1,7 @@
 """``p2c_peak_ewma``: of two candidates drawn at random, the cheaper one.
 
-``cost = (latency + jitter) × (pending + 1) / (success × health × link × (0.5 + quality))``, lower is better;
-``link`` is `mesh.experts.links.delivery`.
+``cost = (latency + jitter) × (pending + 1) / (success × health × link × warm × (0.5 + quality))``, lower is better;
+``link`` is `mesh.experts.links.delivery`, ``warm`` `mesh.experts.slow_start.warmth`.
 
 Two random choices keep a crowd from running to the same best peer: Mitzenmacher, The Power of Two Choices in
 Randomized Load Balancing (2001). The latency is Finagle's peak EWMA (`com.twitter.finagle.loadbalancer.PeakEwma`),
@@ -25,18 +25,19 @@ def cost(features: Features) -> float:
     """The formula above, in milliseconds of an ideal peer."""
     merit = max(features.success, MIN_SUCCESS) * HEALTH_FACTOR.get(features.status, 1.0) * (0.5 + features.quality)
     expected = max(features.latency_ms, MIN_LATENCY_MS) + wobble_ms(features.link)
-    return expected * (features.pending + 1) / (merit * delivery(features.link))
+    return expected * (features.pending + 1) / (merit * delivery(features.link) * features.warm)
 
 
 class PeakEwmaOfTwo:
     """See the module's text. The whole order comes from drawing again among those that are left."""
 
     name = "p2c_peak_ewma"
-    version = 2
+    version = 3
     best: Literal["lowest", "highest"] = "lowest"
 
-    def rank(self, candidates: Sequence[Candidate], dice: Dice) -> tuple[Ranked, ...]:
+    def rank(self, candidates: Sequence[Candidate], dice: Dice, conversation: str = "") -> tuple[Ranked, ...]:
         """See `Policy.rank`."""
+        del conversation
         pool = [(cost(candidate.features), candidate) for candidate in candidates]
         order: list[Ranked] = []
         while len(pool) > 1:

@@ -31,8 +31,11 @@ class Policy(Protocol):
     version: int
     best: Literal["lowest", "highest"]
 
-    def rank(self, candidates: Sequence[Candidate], dice: Dice) -> tuple[Ranked, ...]:
-        """Every candidate once, the one to ask first in front. Depends on nothing but the arguments."""
+    def rank(self, candidates: Sequence[Candidate], dice: Dice, conversation: str = "") -> tuple[Ranked, ...]:
+        """Every candidate once, the one to ask first in front. Depends on nothing but the arguments.
+
+        ``conversation`` is the same for all requests of a conversation; empty: none.
+        """
         ...
 
 

@@ -16,10 +16,11 @@ class RoundRobin:
     """See the module's text. Among those never asked the seed decides."""
 
     name = "round_robin"
-    version = 2  # the order is that of version 1; what is recorded of candidates is more
+    version = 3  # the order is that of version 1; what is recorded of candidates is more
     best: Literal["lowest", "highest"] = "lowest"
 
-    def rank(self, candidates: Sequence[Candidate], dice: Dice) -> tuple[Ranked, ...]:
+    def rank(self, candidates: Sequence[Candidate], dice: Dice, conversation: str = "") -> tuple[Ranked, ...]:
         """See `Policy.rank`."""
+        del conversation
         scored = [ranked(candidate, candidate.features.last_dispatched) for candidate in shuffled(candidates, dice)]
         return tuple(sorted(scored, key=lambda one: one.score))

@@ -1,8 +1,8 @@
 """``weighted``: a score of four parts, the highest first.
 
-``score = (0.3 × (1 − load) + 0.3 × speed + 0.3 × success + 0.1 × quality) × health × link``, from 0 to 1, where
+``score = (0.3 × (1 − load) + 0.3 × speed + 0.3 × success + 0.1 × quality) × health × link × warm``, from 0 to 1, where
 ``speed = median / (median + latency + jitter)``: one half for a candidate as fast as the median of all, near one for
-a much faster one. ``link`` is `mesh.experts.links.delivery`.
+a much faster one. ``link`` is `mesh.experts.links.delivery`, ``warm`` `mesh.experts.slow_start.warmth`.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def score(features: Features, median_ms: float) -> float:
     parts = (
         LOAD * (1.0 - min(1.0, features.load)) + SPEED * speed + SUCCESS * features.success + QUALITY * features.quality
     )
-    return parts * HEALTH_FACTOR.get(features.status, 1.0) * delivery(features.link)
+    return parts * HEALTH_FACTOR.get(features.status, 1.0) * delivery(features.link) * features.warm
 
 
 def expected_ms(features: Features) -> float:
@@ -35,11 +35,12 @@ class Weighted:
     """See the module's text. Among equals the seed decides."""
 
     name = "weighted"
-    version = 2
+    version = 3
     best: Literal["lowest", "highest"] = "highest"
 
-    def rank(self, candidates: Sequence[Candidate], dice: Dice) -> tuple[Ranked, ...]:
+    def rank(self, candidates: Sequence[Candidate], dice: Dice, conversation: str = "") -> tuple[Ranked, ...]:
         """See `Policy.rank`."""
+        del conversation
         if not candidates:
             return ()
         latencies = sorted(expected_ms(candidate.features) for candidate in candidates)

@@ -1,10 +1,11 @@
-"""One expert at a time, the next where one fails: what `local_only` and `best_peer` share."""
+"""The next expert where one fails or is late: what `local_only` and `best_peer` share."""
 
 from mesh.experts.attempt import Answered
 from mesh.experts.attempts import Attempts
 from mesh.experts.calls import AttemptFailed
 from mesh.experts.known import Target
 from mesh.experts.routing import RoutingDecision
+from mesh.experts.strategies.race import Race
 from mesh.experts.strategies.strategy import nobody
 
 
@@ -36,12 +37,12 @@ class Failover:
             if self._falls_back:
                 self._attempts.fell_back(self._scope, self._falls_back)
                 self._falls_back = ""
-            target = self.decision.chosen[0]
+            race = Race(self._attempts, self.decision, self.tried)
             try:
-                return await self._attempts.ask(target, self._attempts.delivery)
+                return await race.run()
             except AttemptFailed as failure:
                 self.last = failure
-                self.tried += (target,)
+                self.tried += race.asked
                 if not self._attempts.may_retry(failure):
                     raise self._attempts.failed(failure) from failure
         return None
