@@ -162,8 +162,11 @@ class LocalMesh(NodeCalls):
         delivery: str = "stream",
         options: dict[str, Any] | None = None,
         on_text: Callable[[str], None] | None = None,
+        **choices: Any,  # noqa: ANN401 - the query's own check is the one that counts
     ) -> Outcome:
         """Ask the experts here: everything as with `mesh.api.client.Mesh.ask`.
+
+        ``choices`` are whatever else a `mesh.experts.queries.Query` has.
 
         Raises RequestFailed when there is no answer, and NeedsNode, which is one, for what takes other nodes:
         ``consensus`` counts their signatures.
@@ -184,6 +187,7 @@ class LocalMesh(NodeCalls):
             "timeout_s": timeout,
             "delivery": delivery,
             "options": options or {},
+            **choices,
         }
         try:
             return await requests.ask(query, None if on_text is None else _awaitable(on_text))

@@ -209,5 +209,16 @@ async def test_a_question_that_is_none_is_a_clear_error(question):
 
 def test_asking_is_as_with_a_node():
     there = inspect.signature(Mesh.ask).parameters
-    here = inspect.signature(LocalMesh.ask).parameters
-    assert {name: there.get(name) for name in here} == dict(here)
+    here = dict(inspect.signature(LocalMesh.ask).parameters)
+    assert here.pop("choices").kind is inspect.Parameter.VAR_KEYWORD
+    assert {name: there.get(name) for name in here} == here
+
+
+async def test_what_else_a_query_may_have_is_taken_and_what_it_may_not_is_refused():
+    async with shouting() as mesh:
+        assert (await mesh.ask("x", domain="language", peer=mesh.identity.peer_id)).text == "X"
+        with pytest.raises(RequestFailed) as elsewhere:
+            await mesh.ask("x", domain="language", peer="12D3KooWElsewhere")
+        assert elsewhere.value.kind == "no_candidates"
+        with pytest.raises(RequestFailed, match="quorums"):
+            await mesh.ask("x", quorums=1)
