@@ -175,7 +175,9 @@ class ExpertConfig(Section):
     """``[[experts]]``"""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    backend: Literal["python", "openai", "mathematics", "code", "context", "llm", "tools", "subprocess", "wasm", "mcp"]
+    backend: Literal[
+        "python", "openai", "mathematics", "code", "context", "llm", "tools", "subprocess", "wasm", "mcp", "nats"
+    ]
     domains: list[Annotated[str, Field(pattern=DOMAIN_PATTERN)]] = Field(min_length=1, max_length=16)
     concurrency: int = Field(default=4, ge=1, le=1024, description="Calls that run at once, at most")
     min_concurrency: int = Field(default=1, ge=1, le=1024, description="And at least, however slow they become")
@@ -195,6 +197,14 @@ class DomainRoutingConfig(Section):
     attempts: int | None = Field(default=None, ge=1, le=10)
     fan_out: int | None = Field(default=None, ge=1, le=16)
     fallback: Fallback | None = None
+
+
+class WorkersConfig(Section):
+    """``[workers]``: experts that come and go by themselves: NATS services, and the models of a model server."""
+
+    enabled: bool = Field(default=True, description="Take in NATS services of the node's own broker that name domains")
+    interval_s: float = Field(default=5.0, ge=0.2, le=3600, description="Between two looks for them, and for models")
+    most: int = Field(default=64, ge=1, le=1000, description="Experts that are taken in from one place")
 
 
 class RoutingConfig(Section):
@@ -330,6 +340,7 @@ class Config(BaseSettings):
     overlay: OverlayConfig = OverlayConfig()
     routing: RoutingConfig = RoutingConfig()
     cache: CacheConfig = CacheConfig()
+    workers: WorkersConfig = WorkersConfig()
     gateway: GatewayConfig = GatewayConfig()
     health: HealthConfig = HealthConfig()
     alerts: AlertsConfig = AlertsConfig()

@@ -28,11 +28,14 @@ from mesh.events.sealer import Sealer
 from mesh.events.snapshotter import Snapshotter
 from mesh.events.store_nats import NatsEventStore
 from mesh.events.vocabulary.node import NodeStarted, NodeStopped, ProcessRestarted
-from mesh.experts.backends import make_backend
+from mesh.experts.backends import make_backend, source_of
+from mesh.experts.backends.nats_services import NatsServices
 from mesh.experts.cache import AnswerCache
 from mesh.experts.directory import Directory
 from mesh.experts.host import LocalExperts
 from mesh.experts.offers import OfferBoard
+from mesh.experts.recruiter import Recruiter
+from mesh.experts.recruiting import ExpertSource
 from mesh.experts.remote import RemoteExperts, serve_experts
 from mesh.experts.requests import Requests, recover
 from mesh.experts.state import RoutingState
@@ -222,7 +225,9 @@ class Node:
 
     async def _start_mesh(self) -> None:
         config, peer_id = self._config, self.identity.peer_id
-        self.experts = LocalExperts(config.experts, self.identity, self.journal, self._clock)
+        sources = [(source_of(expert), expert) for expert in config.experts]
+        fixed = [expert for source, expert in sources if source is None]
+        self.experts = LocalExperts(fixed, self.identity, self.journal, self._clock)
         self.overlay = ProcessOverlay(
             self.identity,
             config.overlay,
@@ -294,6 +299,9 @@ class Node:
         )
         await self.experts.start()
         self._stack.push_async_callback(self.experts.stop)
+        self.recruiter = self._recruiter([source for source, _ in sources if source is not None])
+        await self.recruiter.start()
+        self._stack.push_async_callback(self.recruiter.stop)
         await self.access.start()
         await self.peers.start()
         self._stack.push_async_callback(self.peers.stop)
@@ -309,6 +317,12 @@ class Node:
         self._stack.push_async_callback(self.bridge.stop)
         self._stack.push_async_callback(self.requests.close)
         await self._start_discovery()
+
+    def _recruiter(self, sources: list[ExpertSource]) -> Recruiter:
+        broker, workers = self.broker, self._config.workers
+        if workers.enabled and isinstance(broker, EmbeddedBroker):
+            sources.append(NatsServices(lambda: broker.address("recruiter")))
+        return Recruiter(sources, self.experts, self._clock, interval_s=workers.interval_s, most=workers.most)
 
     async def _start_discovery(self) -> None:
         config = self._config
@@ -381,7 +395,8 @@ class Node:
         api = ApiServer(self.broker.address("node"), commands)
         await api.start()
         self._stack.push_async_callback(api.stop)
-        keepers = (self.experts.keeper, self.offers.keeper, self.bridge.keeper, self.health.task, self.trimmer.keeper)
+        tasks = (self.experts.keeper, self.recruiter.keeper, self.offers.keeper, self.bridge.keeper)
+        keepers = (*tasks, self.health.task, self.trimmer.keeper)
         for task in (*self.peers.keepers, self.sealer.task, self.introducer.keeper, self.directory.keeper, *keepers):
             if task is not None:
                 self._vital.append(task)

@@ -39,7 +39,7 @@ domains = ["tool_use"]
 # name = "llama"
 # backend = "openai"
 # domains = ["language", "reasoning"]
-# options = {{ base_url = "http://127.0.0.1:11434/v1", model = "llama3.2" }}
+# options = {{ base_url = "http://127.0.0.1:11434/v1", model = "llama3.2" }}   # models = "auto": all that it has
 
 # A program of your own, a WebAssembly module, the tools of an MCP server: docs/experts.md has the options.
 # [[experts]]
@@ -59,6 +59,13 @@ domains = ["tool_use"]
 # backend = "mcp"
 # domains = ["tool_use"]
 # options = {{ command = ["npx", "-y", "some-mcp-server"], tools = ["search"] }}
+
+# NATS services become experts by themselves: `mesh creds worker` prints one. A service of another server:
+# [[experts]]
+# name = "elsewhere"
+# backend = "nats"
+# domains = ["language"]
+# options = {{ url = "nats://192.0.2.7:4222", subject = "answers", service = "answerer" }}
 """
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 
 from mesh.errors import BrokerError
 
-Role = Literal["node", "operator", "reader"]
+# worker: a service that is an expert; recruiter: the node itself among them.
+Role = Literal["node", "operator", "reader", "worker", "recruiter"]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from mesh.events.readers import credentials_file, load_credentials
 from mesh.home import Home
 from mesh.processes import SupervisedProcess, describe_exit
 
-ROLES: tuple[Role, ...] = ("node", "operator", "reader")
+ROLES: tuple[Role, ...] = ("node", "operator", "reader", "worker", "recruiter")
 _READY_S = 120.0  # after a crash a store of many gigabytes is read through first
 _POLL_S = 0.01
 _LOG_LINES = 8

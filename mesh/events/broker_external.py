@@ -11,6 +11,7 @@ from mesh.events.readers import credentials_file
 from mesh.home import Home
 
 OUR_ROLES: tuple[Role, ...] = ("node", "operator")
+FOREIGN_ROLES: tuple[Role, ...] = ("reader", "worker", "recruiter")
 
 
 class ExternalBroker:
@@ -39,7 +40,8 @@ class ExternalBroker:
         await self.health()
         if self._home is not None:
             self._home.create()
-            credentials_file(self._home, "reader").unlink(missing_ok=True)
+            for role in FOREIGN_ROLES:
+                credentials_file(self._home, role).unlink(missing_ok=True)
             for role in OUR_ROLES:
                 self._address.save(credentials_file(self._home, role))
 

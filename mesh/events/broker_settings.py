@@ -1,8 +1,11 @@
-"""What the embedded nats-server is told: addresses, durability, and three kinds of users in two accounts.
+"""What the embedded nats-server is told: addresses, durability, and the users of three accounts.
 
 The accounts are the point. Readers get one of their own, into which the journal's subjects and two read-only
 services are imported: whatever they ask for, the answer cannot land in the account where the node listens. Mere
 permissions would not do, since a pull request makes the server deliver stored messages to any reply subject.
+
+Workers, services that are experts, get a third one, which is joined to nothing: the node comes to them, as a user of
+that account, and they reply. A worker cannot read other workers' replies or ask anybody anything.
 """
 
 import json
@@ -15,6 +18,7 @@ from mesh.events.subjects import ALL, STREAM
 # The server would otherwise allow itself 75% of what is free when it starts, and refuse a journal that fills more.
 _MAX_FILE_STORE = 1 << 50
 _MAX_MEMORY_STORE = 256 << 20
+_AUTHENTICATION_S = 15  # the default of 2 s is too short for a client on a machine that is short of time
 _LOG_BYTES = 10 << 20
 # A prompt of 4 MiB (routing.max_content_bytes) with its escapes in JSON; nats-server warns of more.
 _MAX_PAYLOAD = 8 << 20
@@ -37,11 +41,13 @@ OPERATOR_MAY_PUBLISH = (
 # In the readers' account JetStream's own API would answer to STREAM_INFO as well, that it is not enabled there.
 READER_INFO = "mesh.history.info"
 READER_MAY_PUBLISH = (DIRECT_GET, READER_INFO)
+# Replies, to subjects that cannot be guessed.
+WORKER_MAY_PUBLISH = ("_INBOX.>",)
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """One nats-server. ``passwords`` are of the users ``node``, ``operator`` and ``reader``."""
+    """One nats-server. ``passwords`` are of all users, by role."""
 
     name: str
     host: str
@@ -90,7 +96,12 @@ class ServerSettings:
                 "max_file_store": _MAX_FILE_STORE,
                 "max_memory_store": _MAX_MEMORY_STORE,
             },
-            "accounts": {"NODE": self._node_account(), "READER": self._reader_account()},
+            "authorization": {"timeout": _AUTHENTICATION_S},
+            "accounts": {
+                "NODE": self._node_account(),
+                "READER": self._reader_account(),
+                "WORKER": self._worker_account(),
+            },
         }
 
     def _node_account(self) -> dict[str, object]:
@@ -115,6 +126,10 @@ class ServerSettings:
                 {"service": {"account": "NODE", "subject": STREAM_INFO}, "to": READER_INFO},
             ],
         }
+
+    def _worker_account(self) -> dict[str, object]:
+        may = {"publish": {"allow": WORKER_MAY_PUBLISH}, "subscribe": {"allow": ">", "deny": "_INBOX.>"}}
+        return {"users": [{**self._user("worker"), "permissions": may}, self._user("recruiter")]}
 
     def _user(self, name: str) -> dict[str, object]:
         return {"user": name, "password": self.passwords[name]}

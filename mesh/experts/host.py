@@ -53,6 +53,7 @@ class LocalExperts:
         self._check_interval_s = check_interval_s
         self._offer_valid_s = offer_valid_s
         self._experts = {config.name: LocalExpert(config, make(config), concurrency_of(config)) for config in configs}
+        self._checking: set[LocalExpert] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._announced: tuple[tuple[str, bool], ...] = ()
 
@@ -76,6 +77,33 @@ class LocalExperts:
         for name, outcome in zip(self._experts, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 log.error("backend did not stop cleanly", expert=name, error=repr(outcome))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all experts here, also of those that cannot serve now."""
+        return frozenset(self._experts)
+
+    async def enlist(self, config: ExpertConfig, backend: Backend) -> None:
+        """Serve one more expert, until `withdraw` or `stop`. Its failures are its own. Raises ConfigError."""
+        if config.name in self._experts:
+            raise ConfigError(f"there is an expert {config.name!r} already", remedy="Give one of them another name.")
+        expert = self._experts[config.name] = LocalExpert(config, backend, config.concurrency)
+        await self._check(expert)
+        self._tell()
+
+    async def withdraw(self, name: str, reason: str) -> None:
+        """Serve an expert no more: its calls end as ``unavailable``. Nothing happens for one that is not there."""
+        expert = self._experts.pop(name, None)
+        if expert is None:
+            return
+        if expert.registered:
+            expert.registered = False
+            self._record(ExpertDeregistered(expert=name, reason=reason))
+        self._tell()
+        try:
+            await expert.stop()
+        except Exception as error:  # noqa: BLE001 - whatever a backend raises, the other experts go on
+            log.error("backend did not stop cleanly", expert=name, error=repr(error))  # noqa: TRY400 - it is told
 
     @property
     def keeper(self) -> "asyncio.Task[None] | None":
@@ -161,6 +189,19 @@ class LocalExperts:
         self._tell()
 
     async def _check(self, expert: LocalExpert) -> None:
+        if expert in self._checking:
+            return
+        self._checking.add(expert)
+        try:
+            await self._check_now(expert)
+        finally:
+            self._checking.discard(expert)
+        if self._experts.get(expert.config.name) is not expert:  # withdrawn meanwhile
+            await expert.backend.stop()
+        elif expert.started and not expert.registered:
+            self._register(expert)
+
+    async def _check_now(self, expert: LocalExpert) -> None:
         before = expert.problem
         try:
             if not expert.started:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from mesh.experts.backend import Backend
 from mesh.experts.backends import BACKENDS, concurrency_of, kind_of, make_backend
 from mesh.experts.calls import Answer, AttemptFailed, Call
 from mesh.experts.host import LocalExperts
+from tests.kit.broker import running_broker
 from tests.kit.hosting import CALLER, NODE
-from tests.kit.openai_server import Exchange, ModelServer, model_server
+from tests.kit.nats_worker import worker
+from tests.kit.openai_server import Exchange, model_server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KIT = Path(__file__).parents[1] / "kit"
@@ -87,15 +90,32 @@ CASES = (
         endless="hang: on",
         invalid="sing: a song",
     ),
+    Case("nats", {"service": "kit"}, "hello", "hello", endless="forever", invalid="too long", pieces_at_least=5),
     Case("tools", {}, "convert 5 miles to km", "8.04672 kilometer", endless="", invalid="do something"),
 )
 
 
 @asynccontextmanager
+async def engine(case: Case) -> AsyncIterator[dict[str, str]]:
+    """What stands behind a backend and is not its own, as the options that name it."""
+    if case.backend == "openai":
+        async with model_server() as server:
+            server.reply = _scripted
+            yield {"base_url": server.base_url}
+    elif case.backend == "nats":
+        with tempfile.TemporaryDirectory() as home:
+            async with running_broker(Path(home)) as broker, worker(broker) as subject:
+                address = broker.address("recruiter")
+                host = broker.url.removeprefix("nats://")
+                yield {"url": f"nats://{address.user}:{address.password}@{host}", "subject": subject}
+    else:
+        yield {}
+
+
+@asynccontextmanager
 async def running(case: Case) -> AsyncIterator[Backend]:
-    async with model_server() as server:
-        server.reply = _scripted
-        backend = make_backend(config_of(case, server))
+    async with engine(case) as options:
+        backend = make_backend(config_of(case, options))
         await backend.start()
         try:
             yield backend
@@ -116,10 +136,9 @@ async def _scripted(exchange: Exchange) -> None:
     await exchange.line("data: [DONE]")
 
 
-def config_of(case: Case, server: ModelServer | None = None) -> ExpertConfig:
-    options = dict(case.options)
-    if case.backend == "openai":
-        options["base_url"] = server.base_url if server else "http://127.0.0.1:9/v1"
+def config_of(case: Case, engine: dict[str, str] | None = None) -> ExpertConfig:
+    found = {"base_url": "http://127.0.0.1:9/v1"} if case.backend == "openai" else {}
+    options = {**case.options, **found, **(engine or {})}
     return ExpertConfig(name="it", backend=case.backend, domains=["any"], options=options)
 
 
@@ -176,9 +195,8 @@ async def test_it_answers_several_calls_at_once(case: Case):
 
 
 async def test_it_can_be_started_again_after_a_stop(case: Case):
-    async with model_server() as server:
-        server.reply = _scripted
-        backend = make_backend(config_of(case, server))
+    async with engine(case) as options:
+        backend = make_backend(config_of(case, options))
         for _ in range(2):
             await backend.start()
             answer, _ = await ask(backend, case.question)
@@ -213,11 +231,10 @@ async def test_cancelling_stops_the_work_and_leaves_it_usable(endless: Case):
 
 async def test_the_deadline_is_kept_behind_the_host(endless: Case):
     clock = SystemClock()
-    async with model_server() as server:
-        server.reply = _scripted
+    async with engine(endless) as options:
         journal = Journal(NODE.peer_id, MemoryEventStore(NODE.peer_id), clock)
         await journal.open()
-        experts = LocalExperts([config_of(endless, server)], NODE, journal, clock)
+        experts = LocalExperts([config_of(endless, options)], NODE, journal, clock)
         await experts.start()
         loop = asyncio.get_running_loop()
         before = loop.time()
@@ -271,6 +288,9 @@ def test_concurrency_is_never_more_than_the_backend_can(case: Case):
         ("mcp", {"command": ["sleep", "60"], "start_timeout_s": 0.2}, "within 0.2 s"),
         ("mcp", {"url": "http://127.0.0.1:9/mcp"}, "ConnectError"),
         ("mcp", {"url": "http://127.0.0.1:9/mcp", "token_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY"),
+        ("nats", {"url": "nats://127.0.0.1:9"}, "no NATS server can be used"),
+        ("nats", {"password_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY"),
+        ("nats", {"credentials": "/no/such/file"}, "cannot be read"),
         ("subprocess", {"command": ["cat"], "pass_env": ["NO_SUCH_KEY"]}, "NO_SUCH_KEY"),
         ("openai", {"base_url": "http://127.0.0.1:9/v1", "model": "m", "api_key_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY"),
     ],

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from mesh.config import ExpertConfig
 from mesh.errors import ConfigError
-from mesh.experts.backend import Backend, Kind
+from mesh.experts.backend import Backend, Kind, Options
+from mesh.experts.recruiting import ExpertSource
 
 BACKENDS: dict[str, str] = {
     "python": "mesh.experts.backends.python",
@@ -25,6 +26,7 @@ BACKENDS: dict[str, str] = {
     "subprocess": "mesh.experts.backends.subprocess",
     "wasm": "mesh.experts.backends.wasm",
     "mcp": "mesh.experts.backends.mcp",
+    "nats": "mesh.experts.backends.nats",
 }
 
 
@@ -37,14 +39,29 @@ def kind_of(config: ExpertConfig) -> Kind:
 def make_backend(config: ExpertConfig) -> Backend:
     """The expert's backend, not yet started. Raises ConfigError that names the expert, the option and its value."""
     kind = kind_of(config)
+    return kind.build(_options(config, kind), concurrency_of(config))
+
+
+def source_of(config: ExpertConfig) -> ExpertSource | None:
+    """Where the experts come from that ``config`` stands for; None when it is one expert. Raises ConfigError."""
+    if config.backend != "openai" or not config.options.get("models"):
+        return None
+    from mesh.experts.backends.openai import OpenAIOptions
+    from mesh.experts.backends.openai_models import OpenAIModels
+
+    options = _options(config, kind_of(config))
+    assert isinstance(options, OpenAIOptions)
+    return OpenAIModels(config, options)
+
+
+def _options(config: ExpertConfig, kind: Kind) -> Options:
     try:
-        options = kind.options.model_validate(config.options)
+        return kind.options.model_validate(config.options)
     except ValidationError as error:
         raise ConfigError(
             f"expert {config.name!r} ({config.backend}): {_explain(error, kind)}",
             remedy=f"Its options are: {', '.join(sorted(kind.options.model_fields)) or 'none'}.",
         ) from None
-    return kind.build(options, concurrency_of(config))
 
 
 def concurrency_of(config: ExpertConfig) -> int:

@@ -3,10 +3,10 @@
 import json
 import os
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import httpx
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from mesh.errors import MeshError
 from mesh.experts.backend import Kind, Options
@@ -27,7 +27,12 @@ class OpenAIOptions(Options):
     base_url: str = Field(
         pattern=r"^https?://", description="Up to and with /v1, for example http://127.0.0.1:11434/v1"
     )
-    model: str = Field(min_length=1, description="The model's name at that endpoint")
+    model: str = Field(default="", description="The model's name at that endpoint")
+    models: Literal["", "auto"] = Field(default="", description="auto, in place of `model`: an expert for each model")
+    only: list[str] = Field(default=[], description="With auto: patterns of which a model matches one; empty: all")
+    embedding_models: list[str] = Field(
+        default=["*embed*"], description="With auto: patterns of models that make embeddings, and nothing else"
+    )
     api_key_env: str = Field(default="", description="Environment variable that holds the API key; empty: none")
     system: str = Field(default="", description="System prompt")
     defaults: dict[str, JsonValue] = Field(default={}, description="Body fields for every call, e.g. temperature")
@@ -35,6 +40,12 @@ class OpenAIOptions(Options):
     tools: bool = Field(default=False, description="The model takes tools")
     embeddings: bool = Field(default=False, description="The model makes embeddings, and nothing else")
     proxy: str = Field(default="", description="HTTP proxy; the environment's is not used")
+
+    @model_validator(mode="after")
+    def _is_one_model_or_all(self) -> "OpenAIOptions":
+        if bool(self.model) == bool(self.models):
+            raise ValueError('it takes either model, or models = "auto"')
+        return self
 
 
 class OpenAIBackend:
@@ -72,21 +83,25 @@ class OpenAIBackend:
 
     async def check(self) -> None:
         """Ask for the list of models. Raises MeshError when it does not come, or lacks ours."""
-        assert self._client is not None
-        try:
-            response = await self._client.get("models")
-            response.raise_for_status()
-            listed = [str(each["id"]) for each in response.json().get("data") or []]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise MeshError(
-                f"{self._options.base_url}/models does not answer as it should: {_named(error)}",
-                remedy="Start the model server, or correct options.base_url.",
-            ) from None
+        listed = await self.listed()
         if listed and not any(name in (self.model, f"{self.model}:latest") for name in listed):
             raise MeshError(
                 f"{self._options.base_url} does not have the model {self.model!r}",
                 remedy=f"It has: {', '.join(listed[:10])}.",
             )
+
+    async def listed(self) -> list[str]:
+        """The models that the server says it has. Raises MeshError."""
+        assert self._client is not None
+        try:
+            response = await self._client.get("models")
+            response.raise_for_status()
+            return [str(each["id"]) for each in response.json().get("data") or []]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise MeshError(
+                f"{self._options.base_url}/models does not answer as it should: {_named(error)}",
+                remedy="Start the model server, or correct options.base_url.",
+            ) from None
 
     async def answer(self, call: Call, emit: Emit) -> Answer:
         """Stream the answer. Options of the call are passed on; ``system`` and ``messages`` replace the prompt's."""
