@@ -140,4 +140,4 @@ class Attempts:
             have = self.delivery.text
             message = f"the answer broke off after {len(have)} characters: {failure.message}"
             return QueryFailed("broken_stream", message, partial=have)
-        return QueryFailed(failure.kind, failure.message)
+        return QueryFailed(failure.kind, failure.message, retry_after_s=failure.retry_after_s)

@@ -149,7 +149,8 @@ class QueryFailed(MeshError):
     """The request was taken up and has no answer.
 
     ``kind`` is that of the attempt that decided it (`mesh.experts.calls.FailureKind`), or ``no_candidates``,
-    ``no_quorum``, ``broken_stream``, ``too_large``. ``partial`` is what a broken stream had delivered.
+    ``no_quorum``, ``broken_stream``, ``too_large``. ``partial`` is what a broken stream had delivered,
+    ``retry_after_s`` when it may be worth to ask again; 0: not known.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class QueryFailed(MeshError):
         failures: tuple[str, ...] = (),
         votes: tuple[Vote, ...] = (),
         partial: str = "",
+        retry_after_s: float = 0.0,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -169,6 +171,7 @@ class QueryFailed(MeshError):
         self.failures = failures
         self.votes = votes
         self.partial = partial
+        self.retry_after_s = retry_after_s
 
 
 def parse_query(fields: Mapping[str, Any]) -> Query:

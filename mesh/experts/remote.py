@@ -91,7 +91,8 @@ def _as_attempt(failure: CallFailed) -> AttemptFailed:
     """
     for kind in get_args(FailureKind):
         if failure.kind == kind:
-            return AttemptFailed(kind, failure.message, retryable=failure.retryable or RETRYABLE[kind])
+            retryable = failure.retryable or RETRYABLE[kind]
+            return AttemptFailed(kind, failure.message, retryable=retryable, retry_after_s=failure.retry_after_s)
     return AttemptFailed("failed", f"{failure.kind}: {failure.message}")
 
 
@@ -106,7 +107,8 @@ async def _serve(local: LocalAsk, inbound: InboundCall) -> Reply:
     try:
         answer = await local.ask(call, sent.piece, caller=inbound.peer)
     except AttemptFailed as failure:
-        raise CallFailed(failure.kind, failure.message, retryable=failure.retryable) from failure
+        after_s = failure.retry_after_s
+        raise CallFailed(failure.kind, failure.message, retryable=failure.retryable, retry_after_s=after_s) from failure
     skip, body = sent.rest_of(answer.text.encode())
     return Reply(answer_header(answer, digest(answer.text), skip), body)
 

@@ -1,6 +1,7 @@
 """The life of a request: taken in, routed, tried until there is an answer, and ended by exactly one fact."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from mesh.experts.cache import AnswerCache
 from mesh.experts.calls import Emit
 from mesh.experts.delivery import Delivery
 from mesh.experts.departures import Departures
+from mesh.experts.fair_share import has_room
 from mesh.experts.plan import Plan, make_plan
 from mesh.experts.ports import LocalAsk, RemoteAsk
 from mesh.experts.queries import Outcome, Query, QueryFailed, QueryRejected, RejectionKind, parse_query
@@ -76,6 +78,7 @@ class Requests:
         self._config = config
         self._make_id = make_id
         self._seek = seek
+        self._by_caller: Counter[str] = Counter()
         self._undecided: set[asyncio.Task[Result]] = set()
         self._storing: set[asyncio.Task[Result]] = set()
         self._stopping = ""
@@ -105,6 +108,7 @@ class Requests:
         attempts = Attempts(plan, self._services, delivery)
         task = asyncio.create_task(self._live(attempts), name=f"request {plan.request}")
         self._undecided.add(task)
+        self._by_caller[plan.caller] += 1
         try:
             result = await task
         except asyncio.CancelledError:
@@ -114,6 +118,7 @@ class Requests:
         finally:
             self._undecided.discard(task)
             self._storing.discard(task)
+            self._by_caller -= Counter((plan.caller,))
         await self._hand_over(result.text, emit, delivery, plan)
         return self._outcome(attempts, result)
 
@@ -146,6 +151,10 @@ class Requests:
         config, backlog = self._config, self._journal.backlog
         if self._stopping:
             raise self._reject(request, caller, "stopping", self._stopping, "Ask another node.")
+        own, callers = self._by_caller[str(caller)], len(self._by_caller)
+        if not has_room(own, len(self._undecided), callers, config.max_in_flight):
+            message = f"{own} of {len(self._undecided)} requests in flight are this caller's, of {callers} callers"
+            raise self._reject(request, caller, "overloaded", message, "Wait for answers before you ask more.")
         if len(self._undecided) >= config.max_in_flight:
             message = f"{len(self._undecided)} requests are in flight; routing.max_in_flight is {config.max_in_flight}"
             raise self._reject(request, caller, "overloaded", message, "Try again later.")
@@ -190,7 +199,7 @@ class Requests:
                 return turn.kept
             await self._look_further(attempts.plan)
             result = await run_strategy(attempts)
-            turn.found(result, whole=not attempts.failures)
+            turn.found(result, whole=attempts.plan.strategy != "distributed" or not attempts.failures)
         return result
 
     async def _look_further(self, plan: Plan) -> None:

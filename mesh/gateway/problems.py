@@ -72,7 +72,7 @@ def problem_of(error: MeshError) -> Problem:
     kind = str(getattr(error, "kind", "failed"))
     status, openai = _KINDS.get(kind, (502, "server_error"))
     request = str(getattr(error, "request", ""))
-    retry_s = 1.0 if status == 429 else 0.0
+    retry_s = float(getattr(error, "retry_after_s", 0.0)) or 1.0 if status == 429 else 0.0
     return Problem(status, str(error), kind=openai, code=kind, request=request, retry_after_s=retry_s)
 
 

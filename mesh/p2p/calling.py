@@ -387,4 +387,5 @@ class Calling:
 
     def _on_error(self, call: MadeCall, body: bytes) -> None:
         error = messages.parse(ErrorBody, body, messages.MAX_ERROR_BYTES)
-        self._settle(call, CallFailed(error.kind, error.message, retryable=error.retryable))
+        after_s = error.retry_after_ms / 1000
+        self._settle(call, CallFailed(error.kind, error.message, retryable=error.retryable, retry_after_s=after_s))

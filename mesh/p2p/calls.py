@@ -26,14 +26,15 @@ class CallFailed(MeshError):
 
     ``kind`` is one of the protocol's own (``overloaded``, ``expired``, ``cancelled``, ``unknown_method``,
     ``invalid``, ``failed``, ``disconnected``, ``protocol``) or any that a handler raised; ``retryable`` says whether
-    another peer may succeed.
+    another peer may succeed, ``retry_after_s`` after how many seconds the same one may; 0: not known.
     """
 
-    def __init__(self, kind: str, message: str, *, retryable: bool | None = None) -> None:
+    def __init__(self, kind: str, message: str, *, retryable: bool | None = None, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
         self.retryable = _RETRYABLE.get(kind, False) if retryable is None else retryable
+        self.retry_after_s = retry_after_s
 
     def __repr__(self) -> str:
         return f"CallFailed({self.kind!r}, {self.message!r}, retryable={self.retryable})"

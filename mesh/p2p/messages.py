@@ -129,6 +129,7 @@ class ErrorBody(Message):
     kind: str = Field(min_length=1, max_length=64)
     message: str = Field(default="", max_length=MAX_MESSAGE_CHARS)
     retryable: bool = False
+    retry_after_ms: int = Field(default=0, ge=0, le=3_600_000)
 
 
 M = TypeVar("M", bound=Message)
@@ -226,10 +227,12 @@ def with_head(kind: Kind, call: int, head: bytes, inline: bytes = b"") -> bytes:
     return encode(kind, call, _SIZE.pack(len(head)) + head + inline)
 
 
-def error(call: int, kind: str, message: str, *, retryable: bool = False) -> bytes:
+def error(call: int, kind: str, message: str, *, retryable: bool = False, retry_after_s: float = 0.0) -> bytes:
     """The frame; what is too long is cut."""
     readable = message[:MAX_MESSAGE_CHARS].encode(errors="replace").decode()
     body = {"kind": kind[:64] or "failed", "message": readable, "retryable": retryable}
+    if retry_after_s > 0:
+        body["retry_after_ms"] = min(int(retry_after_s * 1000), 3_600_000)
     return encode(Kind.ERROR, call, msgspec.json.encode(body))
 
 

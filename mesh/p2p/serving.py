@@ -276,7 +276,8 @@ class Serving:
             self._fail(call, "failed", f"the handler of {call.method} was cancelled")
             raise
         except CallFailed as failure:
-            self._fail(call, failure.kind, failure.message, retryable=failure.retryable)
+            after_s = failure.retry_after_s
+            self._fail(call, failure.kind, failure.message, retryable=failure.retryable, retry_after_s=after_s)
         except PeerMisbehaved as fault:
             self._fail(call, "protocol", f"{fault.rule}: {fault.what}")
             self._on_fault(fault)
@@ -322,9 +323,11 @@ class Serving:
             self._wire.add(call.lane, Kind.BODY, memoryview(body))
         await call.sent()
 
-    def _fail(self, call: ServedCall, kind: str, message: str, *, retryable: bool = False) -> None:
+    def _fail(
+        self, call: ServedCall, kind: str, message: str, *, retryable: bool = False, retry_after_s: float = 0.0
+    ) -> None:
         if not call.over:
-            self._wire.put(messages.error(call.id, kind, message, retryable=retryable))
+            self._wire.put(messages.error(call.id, kind, message, retryable=retryable, retry_after_s=retry_after_s))
             self._end(call)
 
     def _end(self, call: ServedCall) -> None:
