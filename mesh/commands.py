@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh import __version__
-from mesh.api.messages import AccessChanged, AccessMessage, NodeStatus
+from mesh.api.messages import AccessChanged, AccessMessage, ForgetMessage, NodeStatus
 from mesh.clock import Clock
 from mesh.config import Config
 from mesh.errors import MeshError
 from mesh.events.journal import Journal
 from mesh.experts.calls import Emit
+from mesh.experts.forgetting import Forgetter, Forgotten
 from mesh.experts.host import LocalExperts
 from mesh.experts.queries import Outcome
 from mesh.experts.requests import Requests
@@ -34,6 +35,7 @@ class NodeCommands:
         requests: Requests,
         health: HealthMonitor,
         access: AccessControl,
+        forgetter: Forgetter,
         *,
         clock: Clock,
         epoch: int,
@@ -51,6 +53,7 @@ class NodeCommands:
         self._requests = requests
         self._health = health
         self._access = access
+        self._forgetter = forgetter
         self._clock = clock
         self._started = clock.monotonic()
         self._epoch = epoch
@@ -77,6 +80,18 @@ class NodeCommands:
         }
         change = await actions[message.action](message.party, message.actor, message.reason)
         return AccessChanged(party=change.party, changed=change.changed, closed=change.closed)
+
+    async def forget(self, message: ForgetMessage) -> Forgotten:
+        """See `Commands.forget`."""
+        try:
+            if message.requests:
+                return await self._forgetter.forget(message.requests, actor=message.actor)
+            before = self._clock.now() - (message.older_than_s or 0.0)
+            return await self._forgetter.forget_where(before=before, caller=message.caller, actor=message.actor)
+        except OSError as error:
+            raise MeshError(
+                f"the keys cannot be erased: {error}", remedy="They are in content-keys, in the home."
+            ) from error
 
     def status(self) -> NodeStatus:
         """See `Commands.status`."""

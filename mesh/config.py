@@ -28,6 +28,8 @@ PolicyName = Literal[
     "p2c_peak_ewma", "weighted", "round_robin", "least_in_flight", "sticky", "latency_aware", "cost_aware"
 ]
 Severity = Literal["info", "warning", "error", "critical"]
+# What a journal keeps of a text, the strictest last: `mesh.experts.content` compares them by this order.
+ContentPolicy = Literal["full", "sealed", "digest"]
 DOMAIN_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 
 
@@ -197,6 +199,7 @@ class DomainRoutingConfig(Section):
     attempts: int | None = Field(default=None, ge=1, le=10)
     fan_out: int | None = Field(default=None, ge=1, le=16)
     fallback: Fallback | None = None
+    content: ContentPolicy | None = None
 
 
 class WorkersConfig(Section):
@@ -235,8 +238,8 @@ class RoutingConfig(Section):
     domains: dict[Annotated[str, Field(pattern=DOMAIN_PATTERN)], DomainRoutingConfig] = Field(
         default={}, description="What is otherwise in a domain"
     )
-    content: Literal["digest", "full"] = Field(
-        default="digest", description="What the journal keeps of prompts and answers"
+    content: ContentPolicy = Field(
+        default="digest", description="What the journal keeps of prompts and answers; sealed: under keys to be erased"
     )
     max_content_bytes: int = Field(default=4 << 20, ge=1)
     default_domain: str = Field(
@@ -260,6 +263,17 @@ class CacheConfig(Section):
     max_bytes: int = Field(default=64 << 20, ge=1 << 16, description="Memory for answers; the longest unused go first")
     share: Literal["node", "caller"] = Field(
         default="node", description="Whether one caller gets what was found for another"
+    )
+
+
+class ContentConfig(Section):
+    """``[content]``: more on what is kept of prompts and answers; ``[routing] content`` is where it begins."""
+
+    served: ContentPolicy = Field(
+        default="digest", description="What is kept of what this node's experts do for other nodes, at most"
+    )
+    retain_days: float = Field(
+        default=0.0, ge=0, le=36500, description="Sealed texts are forgotten when they are older; 0: when told to"
     )
 
 
@@ -341,6 +355,7 @@ class Config(BaseSettings):
     routing: RoutingConfig = RoutingConfig()
     cache: CacheConfig = CacheConfig()
     workers: WorkersConfig = WorkersConfig()
+    content: ContentConfig = ContentConfig()
     gateway: GatewayConfig = GatewayConfig()
     health: HealthConfig = HealthConfig()
     alerts: AlertsConfig = AlertsConfig()

@@ -52,6 +52,11 @@ class Home:
         return self.root / "snapshots"
 
     @property
+    def content_keys(self) -> Path:
+        """The keys of sealed prompts and answers, mode 0600: what is erased here cannot be read anywhere."""
+        return self.root / "content-keys"
+
+    @property
     def credentials(self) -> Path:
         """NATS credentials of the node, the operator and the readers, one file each, mode 0600."""
         return self.root / "credentials"

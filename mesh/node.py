@@ -31,8 +31,11 @@ from mesh.events.vocabulary.node import NodeStarted, NodeStopped, ProcessRestart
 from mesh.experts.backends import make_backend, source_of
 from mesh.experts.backends.nats_services import NatsServices
 from mesh.experts.cache import AnswerCache
+from mesh.experts.content_keys_files import FileContentKeys
 from mesh.experts.directory import Directory
+from mesh.experts.forgetting import Forgetter
 from mesh.experts.host import LocalExperts
+from mesh.experts.keeping import ContentKeeper
 from mesh.experts.offers import OfferBoard
 from mesh.experts.recruiter import Recruiter
 from mesh.experts.recruiting import ExpertSource
@@ -227,7 +230,11 @@ class Node:
         config, peer_id = self._config, self.identity.peer_id
         sources = [(source_of(expert), expert) for expert in config.experts]
         fixed = [expert for source, expert in sources if source is None]
-        self.experts = LocalExperts(fixed, self.identity, self.journal, self._clock)
+        self.content_keys = FileContentKeys(self._home.content_keys)
+        self._stack.callback(self.content_keys.close)
+        content = ContentKeeper(config.routing, config.content, self.content_keys, self._clock)
+        self.experts = LocalExperts(fixed, self.identity, self.journal, self._clock, content=content)
+        self.forgetter = Forgetter(self.content_keys, self.journal, self._clock, retain_days=config.content.retain_days)
         self.overlay = ProcessOverlay(
             self.identity,
             config.overlay,
@@ -296,7 +303,10 @@ class Node:
             make_seed=lambda: randbits(53),
             seek=self.directory.seek if config.overlay.dht else None,
             cache=AnswerCache(config.cache, self._clock.monotonic),
+            content=content,
         )
+        await self.forgetter.start()
+        self._stack.push_async_callback(self.forgetter.stop)
         await self.experts.start()
         self._stack.push_async_callback(self.experts.stop)
         self.recruiter = self._recruiter([source for source, _ in sources if source is not None])
@@ -385,6 +395,7 @@ class Node:
             self.requests,
             self.health,
             self.access,
+            self.forgetter,
             clock=self._clock,
             epoch=self.history.epoch,
             broker_url=self.broker.url,
@@ -397,7 +408,8 @@ class Node:
         self._stack.push_async_callback(api.stop)
         tasks = (self.experts.keeper, self.recruiter.keeper, self.offers.keeper, self.bridge.keeper)
         keepers = (*tasks, self.health.task, self.trimmer.keeper)
-        for task in (*self.peers.keepers, self.sealer.task, self.introducer.keeper, self.directory.keeper, *keepers):
+        more = (self.sealer.task, self.introducer.keeper, self.directory.keeper, self.forgetter.keeper)
+        for task in (*self.peers.keepers, *more, *keepers):
             if task is not None:
                 self._vital.append(task)
 

@@ -19,6 +19,9 @@ name = "{name}"
 # peers = ["/ip4/192.0.2.7/tcp/4701/p2p/12D3Koo…"]   # nodes that mDNS cannot find, as their `mesh status` says
 # mdns_interfaces = ["192.0.2.5"]                     # search on these only; ["127.0.0.1"]: this machine alone
 
+# [routing]
+# content = "sealed"           # keep prompts and answers, under keys that `mesh forget` erases; else digests alone
+
 [[experts]]
 name = "solver"
 backend = "mathematics"

@@ -1,6 +1,6 @@
 """The Python client of a running node: ``async with Mesh.connect() as mesh: await mesh.ask("…")``."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +14,11 @@ from nats.aio.subscription import Subscription
 from nats.errors import TimeoutError as NatsTimeout
 
 from mesh.api.failures import RequestFailed
-from mesh.api.messages import ACCESS, ACKNOWLEDGE, ASK, CANCEL, KIND, STATUS, AccessChanged, NodeStatus
+from mesh.api.messages import ACCESS, ACKNOWLEDGE, ASK, CANCEL, FORGET, KIND, STATUS, AccessChanged, NodeStatus
 from mesh.config import default_home
 from mesh.errors import NodeUnreachable
 from mesh.events.readers import Credentials, load_credentials
+from mesh.experts.forgetting import Forgotten
 from mesh.experts.queries import Outcome
 from mesh.home import Home
 from mesh.ids import new_id
@@ -90,6 +91,7 @@ class Mesh:
         timeout: float = 0,
         delivery: str = "stream",
         cache: str = "",
+        keep: str = "",
         options: dict[str, Any] | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Outcome:
@@ -97,6 +99,7 @@ class Mesh:
 
         ``delivery`` ``whole`` lets another expert take over at any time, ``stream`` only until the first piece.
         ``cache``: ``on``, an answer that was given before to exactly this will do; ``off``: it will not.
+        ``keep``: journals may keep no more of it than ``digest`` or ``sealed``.
         ``on_text`` is called with every piece of the answer as it arrives. Cancelling the call cancels the
         request. Raises RequestFailed when there is no answer, NodeUnreachable when there is no node.
         """
@@ -112,6 +115,7 @@ class Mesh:
             "timeout_s": timeout,
             "delivery": delivery,
             "cache": cache,
+            "keep": keep or None,
             "options": options or {},
         }
         message = _encoded({"call": call, "query": query, "stream": on_text is not None})
@@ -183,10 +187,27 @@ class Mesh:
         message = {"action": action, "party": party, "actor": actor, "reason": reason}
         return await self._request(ACCESS, message, AccessChanged)
 
-    async def _request(self, subject: str, message: dict[str, Any], result: type[T]) -> T:
+    async def forget(
+        self,
+        requests: Sequence[str] = (),
+        *,
+        older_than_s: float | None = None,
+        caller: str = "",
+        actor: str,
+    ) -> Forgotten:
+        """Erase the keys of what is sealed of these requests, or of all that are older, or a caller's.
+
+        On return nobody can read them, and the journal says so. Raises RequestFailed where the disk refuses.
+        """
+        message = {"requests": list(requests), "older_than_s": older_than_s, "caller": caller, "actor": actor}
+        return await self._request(FORGET, message, Forgotten, patience=LONGEST_S)
+
+    async def _request(
+        self, subject: str, message: dict[str, Any], result: type[T], patience: float = REPLY_TIMEOUT_S
+    ) -> T:
         try:
             async with self._replies(subject, msgspec.json.encode(message)) as replies:
-                reply = await replies.next_msg(timeout=REPLY_TIMEOUT_S)
+                reply = await replies.next_msg(timeout=patience)
         except nats.errors.Error as error:  # no responders, no answer in time, connection lost
             raise _no_answer(self._credentials.url) from error
         _raise_error(reply)

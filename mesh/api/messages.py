@@ -8,7 +8,7 @@
 from typing import Annotated, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 SERVICE = "mesh"
 SERVICE_VERSION = "1.0.0"
@@ -19,6 +19,7 @@ STATUS = "mesh.api.status"
 ACKNOWLEDGE = "mesh.api.alerts.acknowledge"
 
 ACCESS = "mesh.api.peers.access"
+FORGET = "mesh.api.forget"
 
 CallId = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -69,6 +70,25 @@ class AccessChanged(msgspec.Struct, frozen=True, kw_only=True):
     party: str
     changed: bool
     closed: int
+
+
+class ForgetMessage(Message):
+    """``mesh.api.forget``: these requests, or all from before ``older_than_s`` seconds ago and of ``caller``.
+
+    At least one of the three is needed; ``requests`` goes without the others.
+    """
+
+    requests: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(default=(), max_length=1000)
+    older_than_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    caller: str = Field(default="", max_length=128)
+    actor: str = Field(min_length=1, max_length=128)
+
+    @model_validator(mode="after")
+    def _says_what(self) -> "ForgetMessage":
+        chosen = self.older_than_s is not None or self.caller
+        if bool(self.requests) == bool(chosen):
+            raise ValueError("name the requests, or else their age or caller")
+        return self
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from mesh.api.messages import (
     ACKNOWLEDGE,
     ASK,
     CANCEL,
+    FORGET,
     KIND,
     SERVICE,
     SERVICE_VERSION,
@@ -26,11 +27,13 @@ from mesh.api.messages import (
     AcknowledgeMessage,
     AskMessage,
     CancelMessage,
+    ForgetMessage,
     NodeStatus,
 )
 from mesh.errors import MeshError
 from mesh.events.readers import Credentials
 from mesh.experts.calls import Emit
+from mesh.experts.forgetting import Forgotten
 from mesh.experts.queries import Outcome
 
 log = structlog.get_logger(__name__)
@@ -53,6 +56,10 @@ class Commands(Protocol):
 
     async def access(self, message: AccessMessage) -> AccessChanged:
         """Change who may be connected to. Raises MeshError for what is no rule, or not there."""
+        ...
+
+    async def forget(self, message: ForgetMessage) -> Forgotten:
+        """Erase the keys of sealed texts. Raises MeshError where the disk refuses."""
         ...
 
     def status(self) -> NodeStatus:
@@ -89,6 +96,7 @@ class ApiServer:
             "status": (STATUS, self._status),
             "acknowledge": (ACKNOWLEDGE, self._acknowledge),
             "access": (ACCESS, self._access),
+            "forget": (FORGET, self._forget),
         }
         for name, (subject, handler) in endpoints.items():
             await self._service.add_endpoint(EndpointConfig(name=name, subject=subject, handler=_guarded(handler)))
@@ -134,6 +142,10 @@ class ApiServer:
     async def _access(self, request: Request) -> None:
         changed = await self._commands.access(_validated(AccessMessage, request))
         await request.respond(msgspec.json.encode(changed))
+
+    async def _forget(self, request: Request) -> None:
+        done = await self._commands.forget(_validated(ForgetMessage, request))
+        await request.respond(msgspec.json.encode(done))
 
 
 def _validated(model: type[M], request: Request) -> M:

@@ -35,6 +35,8 @@ peers.command("mesh.cli.access:rules", name="rules", help="Who is blocked and wh
 app.command("mesh.cli.tables:experts", name="experts", help="Who can answer what, here and elsewhere.")
 app.command("mesh.cli.tables:requests", name="requests", help="The latest requests of this node.")
 app.command("mesh.cli.stats:stats", name="stats", help="How the mesh does: coverage, latency, success, cache hits.")
+app.command("mesh.cli.content:show", name="show", help="What a request asked and was answered, where that is kept.")
+app.command("mesh.cli.content:forget", name="forget", help="Erase the keys of sealed texts: nobody can read them.")
 app.command("mesh.cli.tables:health", name="health", help="This node and its peers: status, score and trends.")
 app.command("mesh.cli.why:why", name="why", help="Why a request went where it went, decided again from the journal.")
 app.command(events)

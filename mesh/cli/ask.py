@@ -37,6 +37,7 @@ def ask(
     policy: Annotated[str, Parameter(help="p2c_peak_ewma, weighted, round_robin, sticky, …: docs/routing.md")] = "",
     fan_out: Annotated[int, Parameter(help="Experts asked by distributed and consensus; 0: as configured")] = 0,
     cache: Annotated[str, Parameter(help="on: an answer to exactly this will do; off: it will not")] = "",
+    keep: Annotated[str, Parameter(help="Journals keep no more of it than this: digest, sealed")] = "",
     timeout: Annotated[float, Parameter(help="Seconds until the answer must be there; 0: as configured")] = 0,
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
@@ -50,6 +51,7 @@ def ask(
         "fan_out": fan_out,
         "timeout": timeout,
         "cache": cache,
+        "keep": keep,
     }
     try:
         asyncio.run(_ask(content, options, choices))

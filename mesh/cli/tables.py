@@ -51,11 +51,18 @@ def requests(
     *,
     limit: Limit = 20,
     state: Annotated[State, Parameter(help="Only those in this state")] = "",
+    content: Annotated[bool, Parameter(help="With what was asked and answered, where it is kept", negative="")] = False,
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
     """The latest requests of this node, newest first."""
+    rows = asyncio.run(projected(options, lambda tables: tables.requests(limit, state or None)))
+    if content:
+        from mesh.cli.content import print_requests
+
+        print_requests(rows, options)
+        return
     print_rows(
-        asyncio.run(projected(options, lambda tables: tables.requests(limit, state or None))),
+        rows,
         columns=(
             "request",
             "received_at",

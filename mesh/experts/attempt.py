@@ -143,6 +143,7 @@ class Attempt:
             chat=plan.chat,
             task=plan.task,
             caller=plan.caller,
+            keep=plan.keep,
         )
 
     def _refuse_the_dead(self) -> None:

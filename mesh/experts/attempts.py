@@ -1,12 +1,15 @@
 """The attempts of one request: each routed from the journal and recorded, in the order that its strategy wants."""
 
+import msgspec
+
 from mesh.events.envelope import Fact
 from mesh.events.journal import Emission
-from mesh.events.vocabulary.requests import RequestFellBack
+from mesh.events.vocabulary.requests import RequestAttemptFailed, RequestFellBack
 from mesh.experts.attempt import MIN_ATTEMPT_S, Answered, Attempt, Services, clean
 from mesh.experts.budget import IDLE
 from mesh.experts.calls import AttemptFailed
 from mesh.experts.candidates import RoutingInputs
+from mesh.experts.content import WITHHELD, repeats
 from mesh.experts.delivery import Delivery
 from mesh.experts.hedging import usual_p95_ms
 from mesh.experts.known import Target
@@ -29,6 +32,7 @@ class Attempts:
         self.failures: list[str] = []
         self._last_failure = ""
         self._purposes: dict[Target, str] = {}
+        self.journal_keeps_text = False
         self._services = services
         self._started = services.clock.monotonic()
 
@@ -47,9 +51,17 @@ class Attempts:
         """What is left of the caller's time."""
         return self._started + self.plan.timeout_s - self._services.clock.monotonic()
 
+    def fit(self, message: str) -> str:
+        """The message of an error as the journal may have it: an expert's may repeat what was asked."""
+        plan = self.plan
+        withheld = not self.journal_keeps_text and repeats(message, plan.content, plan.chat)
+        return WITHHELD if withheld else message
+
     def record(self, fact: Fact) -> Emission:
         """Emit a fact of this request."""
         request = self.plan.request
+        if isinstance(fact, RequestAttemptFailed):
+            fact = msgspec.structs.replace(fact, message=self.fit(fact.message))
         return self._services.journal.emit(fact, subject=request, correlation=request)
 
     def route(
@@ -124,7 +136,9 @@ class Attempts:
     def fell_back(self, to: str, reason: str) -> None:
         """Record that something less than the strategy is tried."""
         plan = self.plan
-        self.record(RequestFellBack(request=plan.request, strategy=plan.strategy, to=to, reason=clean(reason)))
+        self.record(
+            RequestFellBack(request=plan.request, strategy=plan.strategy, to=to, reason=self.fit(clean(reason)))
+        )
 
     def may_retry(self, failure: AttemptFailed) -> bool:
         """Whether to ask somebody else: the failure allows it, there is time, and the caller has nothing yet.

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 from pydantic import JsonValue
 
+from mesh.config import ContentPolicy
 from mesh.errors import MeshError
 
 FailureKind = Literal[
@@ -44,6 +45,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     ``chat`` is the whole conversation as JSON (`mesh.experts.chat`), or empty; ``content`` its last question.
     ``caller`` is who asked the node that makes the call; it stays there.
+    ``keep`` is what the serving node's journal may keep of it at most; None: that node decides.
     """
 
     request: str
@@ -55,6 +57,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     chat: str = ""
     task: Task = "answer"
     caller: str = ""
+    keep: ContentPolicy | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -246,5 +246,5 @@ def _line(fact: Fact) -> str:
 
 def _fields(fact: Fact) -> str:
     """The short fields of a fact, as they are."""
-    shown = {name: getattr(fact, name) for name in fact.__struct_fields__ if name != "request"}
+    shown = {name: getattr(fact, name) for name in fact.__struct_fields__ if name not in ("request", "sealed")}
     return ", ".join(f"{name}={value}" for name, value in shown.items() if value not in ("", (), None))[:400]

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from mesh.clock import Clock
-from mesh.config import ExpertConfig
+from mesh.config import ExpertConfig, RoutingConfig
 from mesh.errors import ConfigError, MeshError
 from mesh.events.journal import Journal
 from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertLimited, ExpertOffered, ExpertRegistered
 from mesh.experts.backend import Backend
 from mesh.experts.backends import concurrency_of, make_backend
 from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
+from mesh.experts.keeping import ContentKeeper
 from mesh.experts.local_expert import LocalExpert
 from mesh.experts.serving import Serving
 from mesh.identity import Identity
@@ -44,12 +45,14 @@ class LocalExperts:
         check_interval_s: float = 10.0,
         offer_valid_s: float = 30.0,
         make: Callable[[ExpertConfig], Backend] = make_backend,
+        content: ContentKeeper | None = None,
     ) -> None:
         _refuse_duplicates(configs)
         self.on_change = on_change
         self._identity = identity
         self._journal = journal
         self._clock = clock
+        self._content = content or ContentKeeper.in_memory(RoutingConfig(), clock)
         self._check_interval_s = check_interval_s
         self._offer_valid_s = offer_valid_s
         self._experts = {config.name: LocalExpert(config, make(config), concurrency_of(config)) for config in configs}
@@ -135,7 +138,7 @@ class LocalExperts:
         Returns, or raises AttemptFailed, only once that event is stored. When the caller cancels, the event is
         recorded, the expert's work is cancelled, and nothing is waited for.
         """
-        serving = Serving(call, caller, self._identity, self._journal, self._clock)
+        serving = Serving(call, caller, self._identity, self._journal, self._clock, self._content)
         try:
             expert = self._expert(call.expert)
             turns = f"{caller}/{call.caller}" if call.caller else caller

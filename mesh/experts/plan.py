@@ -3,7 +3,7 @@
 import msgspec
 from pydantic import JsonValue
 
-from mesh.config import RoutingConfig
+from mesh.config import ContentPolicy, RoutingConfig
 from mesh.experts.answers import digest
 from mesh.experts.calls import Task
 from mesh.experts.chat import encode_chat
@@ -50,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     conversation: str = ""
     hedge: bool = True
     rules: Rules = Rules()
+    keep: ContentPolicy | None = None
 
 
 def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
@@ -90,6 +91,7 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
         conversation=digest(query.conversation)[:CONVERSATION_CHARS] if query.conversation else "",
         hedge=config.hedge,
         rules=_rules(config),
+        keep=query.keep,
     )
 
 

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from mesh.config import DOMAIN_PATTERN, PolicyName
+from mesh.config import DOMAIN_PATTERN, ContentPolicy, PolicyName
 from mesh.errors import MeshError
 from mesh.events.vocabulary.requests import Vote
 from mesh.experts.calls import AnswerFormat, FailureKind, Task
@@ -65,6 +65,8 @@ class Query(BaseModel):
     unless it is given. ``task`` ``embed`` asks for the vectors of a JSON list of texts. ``needs`` are features without
     which an expert is not asked; tools and ``embed`` need theirs anyway. ``conversation`` is whatever the caller calls
     the one that this belongs to: the policy ``sticky`` sends all of it to the same expert.
+    ``keep`` is what journals may keep of the texts, where that is less than they are configured to; other nodes are
+    asked for no more than that, too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,6 +86,7 @@ class Query(BaseModel):
     delivery: Literal["stream", "whole"] = "stream"
     cache: Literal["", "on", "off"] = ""
     fallback: Literal["", "off", "auto", "on"] = ""
+    keep: ContentPolicy | None = None
     options: Options = Field(default_factory=dict)
     caller: Text = Field(default="local", max_length=128)
     conversation: Text = Field(default="", max_length=256)
@@ -180,10 +183,18 @@ def parse_query(fields: Mapping[str, Any]) -> Query:
         return Query.model_validate(dict(fields))
     except ValidationError as error:
         problems = (
-            f"{'.'.join(str(part) for part in problem['loc'])} = {_shown(problem['input'])}: {problem['msg']}"
+            f"{'.'.join(str(part) for part in problem['loc'])} = {_value(problem)}: {problem['msg']}"
             for problem in error.errors(include_url=False)
         )
         raise ValueError("; ".join(problems)) from None
+
+
+def _value(problem: Mapping[str, Any]) -> str:
+    """The value that is wrong; of what was asked its kind alone, for this goes into the journal."""
+    value = problem["input"]
+    if value and (not problem["loc"] or problem["loc"][0] in ("content", "chat")):
+        return f"({type(value).__name__})"
+    return _shown(value)
 
 
 def _shown(value: object, limit: int = 80) -> str:

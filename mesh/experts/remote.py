@@ -134,6 +134,7 @@ def _parse(inbound: InboundCall) -> tuple[Call, bool]:
         options=header.options,
         chat=chat,
         task=header.task,
+        keep=header.keep,
     )
     return call, header.stream
 

@@ -21,6 +21,7 @@ from mesh.experts.calls import Emit
 from mesh.experts.delivery import Delivery
 from mesh.experts.departures import Departures
 from mesh.experts.fair_share import has_room
+from mesh.experts.keeping import ContentKeeper
 from mesh.experts.plan import Plan, make_plan
 from mesh.experts.ports import LocalAsk, RemoteAsk
 from mesh.experts.queries import Outcome, Query, QueryFailed, QueryRejected, RejectionKind, parse_query
@@ -61,6 +62,7 @@ class Requests:
         verify: Verify = verify_answer,
         seek: Seek | None = None,
         cache: AnswerCache | None = None,
+        content: ContentKeeper | None = None,
     ) -> None:
         self._services = Services(
             peer_id=peer_id,
@@ -79,6 +81,7 @@ class Requests:
         self._make_id = make_id
         self._seek = seek
         self._by_caller: Counter[str] = Counter()
+        self._content = content or ContentKeeper.in_memory(config, clock)
         self._undecided: set[asyncio.Task[Result]] = set()
         self._storing: set[asyncio.Task[Result]] = set()
         self._stopping = ""
@@ -173,7 +176,10 @@ class Requests:
 
     async def _live(self, attempts: Attempts) -> Result:
         """From received to its outcome; a task that is cancelled before it starts leaves no trace at all."""
-        attempts.record(received_fact(attempts.plan, self._config))
+        plan = attempts.plan
+        keeping = self._content.begin(plan.request, plan.caller, self._content.policy(plan.domain, plan.keep))
+        attempts.journal_keeps_text = keeping.policy == "full"
+        attempts.record(received_fact(plan, keeping))
         try:
             result = await self._answer(attempts)
         except asyncio.CancelledError:
@@ -189,7 +195,7 @@ class Requests:
             fault = QueryFailed("failed", f"{type(error).__name__}: {error}")
             await self._failed(attempts, fault)
             raise fault from error
-        await self._end(completed_fact(attempts, result, self._config), attempts.plan.request)
+        await self._end(completed_fact(attempts, result, keeping), attempts.plan.request)
         return result
 
     async def _answer(self, attempts: Attempts) -> Result:
@@ -219,7 +225,7 @@ class Requests:
         fact = RequestFailed(
             request=failure.request,
             kind=failure.kind,
-            message=clean(failure.message),
+            message=attempts.fit(clean(failure.message)),
             attempts=attempts.count,
             latency_ms=attempts.elapsed_ms,
             votes=failure.votes,

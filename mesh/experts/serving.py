@@ -9,6 +9,8 @@ from mesh.events.journal import Emission, Journal
 from mesh.events.vocabulary.requests import RequestServed
 from mesh.experts.answers import digest, sign_answer
 from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
+from mesh.experts.content import WITHHELD, repeats
+from mesh.experts.keeping import ContentKeeper, Keeping, served_texts
 from mesh.experts.wire import fit_model
 from mesh.identity import Identity
 
@@ -23,12 +25,15 @@ log = structlog.get_logger(__name__)
 class Serving:
     """Follows one call from its arrival to its outcome. Exactly one of its outcome methods is called, once."""
 
-    def __init__(self, call: Call, caller: str, identity: Identity, journal: Journal, clock: Clock) -> None:
+    def __init__(
+        self, call: Call, caller: str, identity: Identity, journal: Journal, clock: Clock, content: ContentKeeper
+    ) -> None:
         self._call = call
         self._caller = caller
         self._identity = identity
         self._journal = journal
         self._clock = clock
+        self._content = content
         self._arrived = clock.monotonic()
         self._queued_ms = -1.0
         self._first_token_ms = -1.0
@@ -95,6 +100,10 @@ class Serving:
         self, outcome: str, *, error: str = "", answer: Answer | None = None, size: int = 0, text_digest: str = ""
     ) -> Emission:
         latency_ms = self._elapsed_ms() if answer is None else answer.latency_ms
+        keeping = self._keeping()
+        kept = {} if self._is_own else served_texts(keeping, self._call, answer.text if answer else "")
+        if error and keeping.policy != "full" and repeats(error, self._call.content, self._call.chat):
+            error = WITHHELD
         fact = RequestServed(
             request=self._call.request,
             caller=self._caller,
@@ -107,8 +116,19 @@ class Serving:
             tokens_out=answer.tokens_out if answer else -1,
             answer_bytes=size,
             answer_digest=text_digest,
+            **kept,
         )
         return self._journal.emit(fact, subject=self._call.request, correlation=self._call.request)
+
+    @property
+    def _is_own(self) -> bool:
+        return self._caller == self._identity.peer_id
+
+    def _keeping(self) -> Keeping:
+        """What this node keeps of another's request; its own are kept where they were taken in."""
+        if self._is_own:
+            return Keeping(self._call.request, "digest")
+        return self._content.begin(self._call.request, self._caller, self._content.policy_served(self._call.keep))
 
     def _elapsed_ms(self) -> float:
         return round((self._clock.monotonic() - self._arrived) * 1000, 3)

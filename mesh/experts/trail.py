@@ -1,20 +1,17 @@
 """The first and the last fact of a request, with as much of its content as the configuration lets the journal keep."""
 
-from msgspec import json
-
-from mesh.config import RoutingConfig
 from mesh.events.vocabulary.requests import RequestCompleted, RequestReceived
 from mesh.experts.answers import digest
 from mesh.experts.attempts import Attempts
+from mesh.experts.keeping import Keeping
 from mesh.experts.plan import Plan
 from mesh.experts.strategies import Result
 
-# What is kept of one prompt or answer under the policy ``full``; longer ones leave their digest only.
-MAX_KEPT_BYTES = 128 * 1024
 
-
-def received_fact(plan: Plan, config: RoutingConfig) -> RequestReceived:
+def received_fact(plan: Plan, keeping: Keeping) -> RequestReceived:
     """The request as it was taken in."""
+    asked = plan.content + plan.chat
+    kept = keeping.kept(asked, "content")
     return RequestReceived(
         request=plan.request,
         caller=plan.caller,
@@ -23,14 +20,17 @@ def received_fact(plan: Plan, config: RoutingConfig) -> RequestReceived:
         policy=plan.policy,
         fan_out=plan.fan_out,
         timeout_ms=int(plan.timeout_s * 1000),
-        content_digest=digest(plan.content + plan.chat),
+        content_digest=keeping.digest(asked),
         content_bytes=plan.content_bytes,
-        content=_kept(plan.content + plan.chat, config),
+        content=kept.text,
+        kept=keeping.policy,
+        sealed=kept.sealed,
     )
 
 
-def completed_fact(attempts: Attempts, result: Result, config: RoutingConfig) -> RequestCompleted:
+def completed_fact(attempts: Attempts, result: Result, keeping: Keeping) -> RequestCompleted:
     """The request as it was answered."""
+    kept = keeping.kept(result.text, "answer")
     return RequestCompleted(
         request=attempts.plan.request,
         strategy=attempts.plan.strategy,
@@ -44,9 +44,6 @@ def completed_fact(attempts: Attempts, result: Result, config: RoutingConfig) ->
         failures=tuple(attempts.failures),
         fallback=result.fallback,
         cached_from=result.cached_from,
-        answer=_kept(result.text, config),
+        answer=kept.text,
+        sealed=kept.sealed,
     )
-
-
-def _kept(text: str, config: RoutingConfig) -> str:
-    return text if config.content == "full" and len(json.encode(text)) <= MAX_KEPT_BYTES else ""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from mesh.config import DOMAIN_PATTERN
+from mesh.config import DOMAIN_PATTERN, ContentPolicy
 from mesh.errors import PeerMisbehaved
 from mesh.experts.calls import Answer, AnswerFormat, Call, Task
 from mesh.experts.queries import EXPERT_PATTERN, Options, Text
@@ -43,6 +43,7 @@ class AskHeader(FromPeer):
     options: Options = Field(default_factory=dict)
     chat_bytes: int = Field(default=0, ge=0)
     task: Task = "answer"
+    keep: ContentPolicy | None = None
 
 
 class AnswerHeader(FromPeer):
@@ -74,6 +75,7 @@ def ask_header(call: Call, *, stream: bool) -> dict[str, JsonValue]:
         "options": call.options,
         **({"chat_bytes": len(call.chat.encode())} if call.chat else {}),
         **({"task": call.task} if call.task != "answer" else {}),
+        **({"keep": call.keep} if call.keep else {}),
     }
 
 

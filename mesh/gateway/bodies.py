@@ -58,6 +58,7 @@ class MeshOptions(BaseModel):
     cache: Literal["", "on", "off"] = ""
     fallback: Literal["", "off", "auto", "on"] = ""
     conversation: str = Field(default="", max_length=256, description="For the policy sticky; default: `user`")
+    keep: Literal["", "full", "sealed", "digest"] = ""
 
 
 class Sampling(Body):

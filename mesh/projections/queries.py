@@ -119,6 +119,11 @@ class Queries:
             "served": await self._parts("served", request, "position"),
         }
 
+    async def texts(self, request: str) -> tuple[list[Answer], list[Answer]]:
+        """What is kept of the texts of a request: where it was taken in, and where this node served it."""
+        taken_in = await self._parts("requests", request, "first_position")
+        return taken_in, await self._parts("served", request, "position")
+
     async def health(self) -> list[Answer]:
         """The health of the node and of each peer, the worst first, without the samples that trends are made of."""
         health = _table("peer_health")

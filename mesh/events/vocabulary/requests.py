@@ -12,7 +12,10 @@ from mesh.events.envelope import Fact
 
 
 class RequestReceived(Fact, frozen=True, kw_only=True):
-    """A caller asked. ``content`` is empty unless the content policy is ``full``; the digest is always there."""
+    """A caller asked. ``kept`` is the policy that held: ``content`` has the text under ``full``, ``sealed`` its
+    ciphertext under ``sealed`` (`mesh.experts.content.seal`, part ``content``), and both are empty under ``digest``
+    and for texts that are too long to keep. Under ``sealed`` the digest is keyed (`mesh.experts.content.keyed_digest`).
+    """
 
     type: ClassVar[str] = "request.received"
     request: str
@@ -25,6 +28,8 @@ class RequestReceived(Fact, frozen=True, kw_only=True):
     content_digest: str
     content_bytes: int
     content: str = ""
+    kept: str = ""
+    sealed: str = ""
 
 
 class RequestRejected(Fact, frozen=True, kw_only=True):
@@ -145,7 +150,8 @@ class RequestCompleted(Fact, frozen=True, kw_only=True):
 
     ``agreement`` is the share of votes for the outcome (1.0 where there was only one answer);
     ``failures`` names ``peer/expert: kind`` of every part that gave nothing. ``cached_from`` is the request for which
-    the answer was found, where it was not this one: then nobody was asked, and the votes are there.
+    the answer was found, where it was not this one: then nobody was asked, and the votes are there. ``answer`` and
+    ``sealed`` (part ``answer``) are as ``content`` and ``sealed`` in `RequestReceived`.
     """
 
     type: ClassVar[str] = "request.completed"
@@ -162,6 +168,7 @@ class RequestCompleted(Fact, frozen=True, kw_only=True):
     fallback: str = ""
     answer: str = ""
     cached_from: str = ""
+    sealed: str = ""
 
 
 class RequestFailed(Fact, frozen=True, kw_only=True):
@@ -200,7 +207,8 @@ class RequestInterrupted(Fact, frozen=True, kw_only=True):
 class RequestServed(Fact, frozen=True, kw_only=True):
     """This node's expert worked for ``caller`` (a PeerId, this node's own included).
 
-    ``outcome`` is ``answered``, ``failed``, ``cancelled``, ``overloaded`` or ``expired``.
+    ``outcome`` is ``answered``, ``failed``, ``cancelled``, ``overloaded`` or ``expired``. ``kept``, ``content`` and
+    ``answer`` are what is kept of another node's request; ``sealed`` (part ``served``) is a JSON list of the two.
     """
 
     type: ClassVar[str] = "request.served"
@@ -215,6 +223,22 @@ class RequestServed(Fact, frozen=True, kw_only=True):
     tokens_out: int
     answer_bytes: int
     answer_digest: str
+    kept: str = ""
+    content: str = ""
+    answer: str = ""
+    sealed: str = ""
+
+
+class RequestForgotten(Fact, frozen=True, kw_only=True):
+    """The keys of what was sealed of a request are erased: nobody can read it any more.
+
+    ``reason`` is ``told`` (``actor`` did) or ``retention`` (`content.retain_days`).
+    """
+
+    type: ClassVar[str] = "request.forgotten"
+    request: str
+    actor: str
+    reason: str
 
 
 FACTS = (
@@ -231,4 +255,5 @@ FACTS = (
     RequestCancelled,
     RequestInterrupted,
     RequestServed,
+    RequestForgotten,
 )

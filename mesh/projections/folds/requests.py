@@ -12,6 +12,7 @@ from mesh.events.vocabulary.requests import (
     RequestCompleted,
     RequestDispatched,
     RequestFailed,
+    RequestForgotten,
     RequestInterrupted,
     RequestReceived,
     RequestRejected,
@@ -61,6 +62,10 @@ class RequestRow(Row, frozen=True, kw_only=True, gc=False):
     answer: Annotated[str | None, "The answer; NULL unless the content policy is full"] = None
     first_position: Annotated[int, "Position of the first event in this row"]
     last_position: Annotated[int, "Position of the last event in this row"]
+    kept: Annotated[str | None, "What is kept of the texts: digest, sealed or full"] = None
+    sealed_content: Annotated[str | None, "What was asked, under the key of the request; NULL once forgotten"] = None
+    sealed_answer: Annotated[str | None, "The answer, under the key of the request; NULL once forgotten"] = None
+    forgotten_at: Annotated[str | None, "When the key was erased, so that nobody can read the texts any more"] = None
 
 
 def _row(row: RequestRow | None, event: Event) -> RequestRow:
@@ -89,6 +94,8 @@ def _received(_row: None, event: Event, fact: RequestReceived) -> RequestRow:
         content_digest=fact.content_digest,
         content_bytes=fact.content_bytes,
         content=fact.content or None,
+        kept=fact.kept or None,
+        sealed_content=fact.sealed or None,
         first_position=position,
         last_position=position,
     )
@@ -125,8 +132,9 @@ def _attempt_failed(row: RequestRow | None, event: Event, _fact: RequestAttemptF
 
 def _completed(row: RequestRow | None, event: Event, fact: RequestCompleted) -> RequestRow:
     peer, _, expert = fact.winners[0].partition("/") if fact.winners else ("", "", "")
+    row = _row(row, event)
     return replace(
-        _row(row, event),
+        row,
         state="completed",
         finished_at=event.time,
         latency_ms=fact.latency_ms,
@@ -140,6 +148,7 @@ def _completed(row: RequestRow | None, event: Event, fact: RequestCompleted) -> 
         answer_digest=fact.answer_digest,
         answer_bytes=fact.answer_bytes,
         answer=fact.answer or None,
+        sealed_answer=None if row.forgotten_at else fact.sealed or None,
         last_position=event.position,
     )
 
@@ -176,13 +185,20 @@ def _ended(row: RequestRow, event: Event, state: str, latency_ms: float | None, 
     )
 
 
+def _forgotten(row: RequestRow | None, event: Event, _fact: RequestForgotten) -> RequestRow | None:
+    if row is None:  # this node served it, and did not take it in
+        return None
+    at = row.forgotten_at or event.time
+    return replace(row, forgotten_at=at, sealed_content=None, sealed_answer=None, last_position=event.position)
+
+
 def _key(event: Event) -> Key | None:
     return (_fact(event).request, event.origin)
 
 
 REQUESTS = Projection(
     name="requests",
-    version=1,
+    version=2,
     row=RequestRow,
     key=("request", "node"),
     key_of=_key,
@@ -197,6 +213,7 @@ REQUESTS = Projection(
         RequestRejected: _rejected,
         RequestCancelled: _cancelled,
         RequestInterrupted: _interrupted,
+        RequestForgotten: _forgotten,
     },
     begins=frozenset({RequestReceived}),
     indexes=(("received_at",),),

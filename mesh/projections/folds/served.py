@@ -26,6 +26,10 @@ class ServedRow(Row, frozen=True, kw_only=True, gc=False):
     answer_bytes: Annotated[int | None, "Size of the answer, in bytes"]
     answer_digest: Annotated[str | None, "Digest of the answer"]
     last_position: Annotated[int, "Position of the last event in this row"]
+    kept: Annotated[str | None, "What is kept of another node's texts: digest, sealed or full"]
+    content: Annotated[str | None, "What was asked; NULL unless the policy is full"]
+    answer: Annotated[str | None, "The answer; NULL unless the policy is full"]
+    sealed: Annotated[str | None, "Both as a JSON list, under a key; for ever unreadable once that is erased"]
 
 
 def _served(_row: None, event: Event, fact: RequestServed) -> ServedRow:
@@ -44,6 +48,10 @@ def _served(_row: None, event: Event, fact: RequestServed) -> ServedRow:
         tokens_out=counted(fact.tokens_out),
         answer_bytes=counted(fact.answer_bytes),
         answer_digest=fact.answer_digest or None,
+        kept=fact.kept or None,
+        content=fact.content or None,
+        answer=fact.answer or None,
+        sealed=fact.sealed or None,
         last_position=event.position,
     )
 
@@ -54,7 +62,7 @@ def _key(event: Event) -> Key | None:
 
 SERVED = Projection(
     name="served",
-    version=1,
+    version=2,
     row=ServedRow,
     key=("position",),
     key_of=_key,

@@ -1,0 +1,140 @@
+"""What is sealed is read with its key, is forgotten with it, and is in no byte of the home in between or after."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from mesh.demo.nodes import NodeProcess, until
+from mesh.experts.content_keys_files import FileContentKeys
+from tests.kit.cli import Ran, mesh
+from tests.kit.nodes import config, connected, offered, python_expert, running_node, tables
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+
+EXPERT = python_expert("patient", "tests.kit.slow_experts:patient", "language")
+SECRET = "swordfish-4711-is-the-password"
+Nodes = tuple[NodeProcess, NodeProcess]
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def nodes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nodes]:
+    """The first seals what it asks of the second, the second what it serves."""
+    root = tmp_path_factory.mktemp("content")
+    serving = config("second", EXPERT, extra='[content]\nserved = "sealed"\n')
+    async with running_node(root, "second", serving) as second:
+        address = (await second.status()).addresses[0]
+        asking = config("first", peers=[address], extra='[routing]\ncontent = "sealed"\n')
+        async with running_node(root, "first", asking) as first:
+            await connected(first, second)
+            await offered(first, 1)
+            yield first, second
+
+
+async def ran(node: NodeProcess, *arguments: str) -> Ran:
+    done = await mesh(node.home.root, *arguments)
+    assert done.code == 0, done.errors
+    return done
+
+
+async def asked(node: NodeProcess, text: str, *more: str) -> str:
+    done = await ran(node, "ask", f"0 {text}", "--domain", "language", "--json", *more)
+    outcome = json.loads(done.output)
+    assert outcome["text"] == text
+    return str(outcome["request"])
+
+
+async def shown(node: NodeProcess, request: str) -> list[dict[str, Any]]:
+    async with tables(node) as found:
+        await found.wait_for((await node.status()).stored_position)
+    return [json.loads(line) for line in (await ran(node, "show", request, "--json")).output.splitlines()]
+
+
+def holds(root: Path, *wanted: bytes) -> list[str]:
+    """The files below a home that hold any of these bytes."""
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    return [str(path) for path in files if any(one in path.read_bytes() for one in wanted)]
+
+
+async def test_what_is_sealed_is_shown_forgotten_and_nowhere_in_the_home(nodes: Nodes) -> None:
+    first, second = nodes
+    request = await asked(first, SECRET)
+    (row,) = await shown(first, request)
+    assert (row["role"], row["kept"], row["content"], row["answer"]) == ("asked", "sealed", f"0 {SECRET}", SECRET)
+    (row,) = await shown(second, request)
+    assert (row["role"], row["caller"], row["content"]) == ("served", first.peer_id, f"0 {SECRET}")
+    assert SECRET in (await ran(first, "requests", "--content")).output
+    assert holds(first.home.root, SECRET.encode()) == holds(second.home.root, SECRET.encode()) == []
+    assert [path for path in holds(first.home.root, request.encode()) if "/broker/" in path], "looked at no journal"
+
+    keys = [key.key for node in nodes for key in FileContentKeys(node.home.content_keys).find(request)]
+    assert len(keys) == 2
+    assert len(holds(first.home.root, *keys)) == 1
+    assert "forgotten: 1 request" in (await ran(first, "forget", request, "--actor", "ann")).output
+    (row,) = await shown(first, request)
+    assert (row["content"], row["answer"], row["note"][:13]) == (None, None, "forgotten at ")
+    (row,) = await shown(second, request)
+    assert row["content"] == f"0 {SECRET}"
+    await ran(second, "forget", "--caller", first.peer_id)
+    (row,) = await shown(second, request)
+    assert (row["content"], "its key is not here" in row["note"]) == (None, True)
+    for node in nodes:
+        assert holds(node.home.root, SECRET.encode(), *keys) == []
+        why = await ran(node, "events", "tail", "--after", "0", "--no-follow", "--only", "request", "--json")
+        assert '"type":"mesh.request.forgotten"' in why.output.replace('": "', '":"')
+    story = (await ran(first, "why", request)).output
+    assert "forgotten" in story
+    assert "actor=ann" in story
+    assert "swordfish" not in story
+
+
+async def test_the_history_is_whole_and_the_tables_rebuild_to_the_same(nodes: Nodes) -> None:
+    request = await asked(nodes[0], "to be forgotten")
+    await ran(nodes[0], "forget", request)
+    for node in nodes:
+        await ran(node, "audit", "verify")
+        assert json.loads((await ran(node, "digest", "--check", "--json")).output)["identical"]
+
+
+async def test_a_caller_can_wish_that_nothing_is_kept_anywhere(nodes: Nodes) -> None:
+    request = await asked(nodes[0], "nothing of this", "--keep", "digest")
+    for node, kept in zip(nodes, await shown(nodes[0], request) + await shown(nodes[1], request), strict=True):
+        assert (kept["kept"], kept["content"], kept["note"]) == ("digest", None, "only digests are kept")
+        (await mesh(node.home.root, "forget", request)).refused(1, "no key is kept of", "mesh show")
+
+
+async def test_what_cannot_be_forgotten_is_refused_clearly(nodes: Nodes) -> None:
+    home = nodes[0].home.root
+    (await mesh(home, "forget")).refused(1, "what should be forgotten?", "--older-than")
+    (await mesh(home, "forget", "--older-than", "soon")).refused(1, "'soon' is no age", "30d")
+    (await mesh(home, "forget", "no-such-request")).refused(1, "no key is kept of no-such-request")
+    (await mesh(home, "show", "no-such-request")).refused(1, "no request 'no-such-request'")
+    (await mesh(home, "ask", "hi", "--keep", "nothing")).refused(1, "keep = 'nothing'", "'digest'")
+
+
+async def test_the_node_forgets_by_itself_and_after_a_restart_too(tmp_path: Path) -> None:
+    text = config("lone", EXPERT, extra='[routing]\ncontent = "sealed"\n[content]\nretain_days = 0.00005\n')
+    async with running_node(tmp_path, "lone", text) as node:
+        request = await asked(node, SECRET)
+        keys = FileContentKeys(node.home.content_keys)
+
+        async def forgotten() -> bool:
+            return not keys.find(request) and not keys.erased()
+
+        await until(forgotten, within=30, what="the key was not erased")
+        (row,) = await shown(node, request)
+        assert row["note"].startswith("forgotten at ")
+        last = await asked(node, "a second one")
+        await node.kill()
+        await node.start()
+        await until(lambda: _none(keys, last), within=30, what="the key was not erased after the restart")
+        assert (await shown(node, last))[0]["note"].startswith("forgotten at ")
+    assert holds(node.home.root, SECRET.encode()) == []
+
+
+async def _none(keys: FileContentKeys, request: str) -> bool:
+    return not keys.find(request) and not keys.erased()
