@@ -37,7 +37,7 @@
       (call $exit (i32.const 2))
       (loop $on (br $on))))
     (if (i32.eq (local.get $first) (i32.const 111)) (then
-      (loop $out (call $say (i32.const 1) (i32.const 65536) (i32.const 4096)) (br $out))))
+      (loop $out (call $say (i32.const 1) (i32.const 65536) (i32.const 65536)) (br $out))))
     (if (i32.eq (local.get $first) (i32.const 105)) (then
       (drop (call $open (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
                         (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 0)))))

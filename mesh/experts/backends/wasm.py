@@ -140,18 +140,22 @@ class WasmBackend:
             async with asyncio.timeout(self._options.limit_s):
                 while (piece := await run.next_piece()) is not None:
                     await pieces.add(piece)
-        except TimeoutError:
-            raise AttemptFailed("invalid", f"it takes over {self._options.limit_s:g} s, the limit of a call") from None
+        except BaseException as error:
+            run.stop()
+            if isinstance(error, TimeoutError):
+                why = f"it takes over {self._options.limit_s:g} s, the limit of a call"
+                raise AttemptFailed("invalid", why) from None
+            raise
         finally:
-            if not work.done():
-                run.stop()
-                await asyncio.wait({work})
+            await asyncio.wait({work})
+            self._over(work, sandbox)
         self._judge(work.result(), run.said.decode(errors="replace").strip()[-_MAX_SAID:])
         return Answer(text=pieces.text, model=self.model)
 
     def _over(self, work: "asyncio.Future[tuple[End, int, str]]", sandbox: Sandbox) -> None:
-        self._running.discard(work)
-        self._free.append(sandbox)
+        if work in self._running:
+            self._running.discard(work)
+            self._free.append(sandbox)
 
     def _judge(self, outcome: tuple[End, int, str], said: str) -> None:
         end, code, detail = outcome

@@ -114,6 +114,9 @@ class Session:
             message = {"jsonrpc": "2.0", "id": number, "method": method}
             await self._transport.send({**message, "params": params} if params is not None else message)
             return await answer
+        except SessionLost as error:
+            self._lose(str(error))  # unless the reason is known better
+            raise SessionLost(self.lost) from None
         except asyncio.CancelledError:
             if method != "initialize" and not self.lost:
                 params = {"requestId": number, "reason": "taken back"}

@@ -28,6 +28,7 @@ class StdioTransport:
         try:
             await self._child.send(json.dumps(message, ensure_ascii=False).encode())
         except ChildLost as error:
+            await self.close()  # what it wrote before it stopped reading says more, and is heard by then
             raise SessionLost(str(error)) from None
 
     async def close(self) -> None:
