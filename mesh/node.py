@@ -234,7 +234,14 @@ class Node:
         self._stack.callback(self.content_keys.close)
         content = ContentKeeper(config.routing, config.content, self.content_keys, self._clock)
         self.experts = LocalExperts(fixed, self.identity, self.journal, self._clock, content=content)
-        self.forgetter = Forgetter(self.content_keys, self.journal, self._clock, retain_days=config.content.retain_days)
+        cache = AnswerCache(config.cache, self._clock.monotonic)
+        self.forgetter = Forgetter(
+            self.content_keys,
+            self.journal,
+            self._clock,
+            retain_days=config.content.retain_days,
+            on_forgotten=cache.forget,
+        )
         self.overlay = ProcessOverlay(
             self.identity,
             config.overlay,
@@ -302,7 +309,7 @@ class Node:
             clock=self._clock,
             make_seed=lambda: randbits(53),
             seek=self.directory.seek if config.overlay.dht else None,
-            cache=AnswerCache(config.cache, self._clock.monotonic),
+            cache=cache,
             content=content,
         )
         await self.forgetter.start()

@@ -7,7 +7,7 @@ ended one caller's request says nothing about another's.
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from hashlib import sha256
 from types import TracebackType
 
@@ -85,6 +85,12 @@ class AnswerCache:
         while self.bytes > self._config.max_bytes:
             self._drop(next(iter(self._kept)))
         return kept
+
+    def forget(self, requests: Collection[str]) -> None:
+        """Let go of the answers that were found for these requests."""
+        wanted = set(requests)
+        for key in [key for key, kept in self._kept.items() if kept.request in wanted]:
+            self._drop(key)
 
     def _drop(self, key: str) -> None:
         kept = self._kept.pop(key, None)

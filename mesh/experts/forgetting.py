@@ -1,7 +1,7 @@
 """Forgetting what requests said: keys are erased, the journal says so, and nothing in it changes."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 import structlog
@@ -30,14 +30,24 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
 class Forgetter:
     """Erases keys when told to, and by itself when they are older than ``retain_days`` (0: never).
 
-    A key is erased first and the event follows; what a crash leaves between the two is recorded at the next `start`.
+    ``on_forgotten`` is told the requests, to drop what is in memory of them. A key is erased first and the event
+    follows; what a crash leaves between the two is recorded at the next `start`.
     """
 
-    def __init__(self, keys: ContentKeys, journal: Journal, clock: Clock, *, retain_days: float) -> None:
+    def __init__(
+        self,
+        keys: ContentKeys,
+        journal: Journal,
+        clock: Clock,
+        *,
+        retain_days: float,
+        on_forgotten: Callable[[Collection[str]], None] = lambda _requests: None,
+    ) -> None:
         self._keys = keys
         self._journal = journal
         self._clock = clock
         self._retain_s = retain_days * _DAY_S
+        self._on_forgotten = on_forgotten
         self._keeper: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
 
@@ -65,6 +75,7 @@ class Forgetter:
         """Erase the keys of these requests. On return that is stored; raises OSError where a key cannot be erased."""
         wanted = tuple(dict.fromkeys(requests))
         async with self._one_at_a_time:
+            self._on_forgotten(wanted)
             gone = await asyncio.to_thread(self._keys.erase, wanted)
             await self._record([request for request in wanted if request in gone], actor=actor, reason=reason)
         return Forgotten(count=len(gone), without_key=tuple(request for request in wanted if request not in gone))

@@ -37,3 +37,22 @@ async def breaking(content: str) -> AsyncIterator[str]:
         yield word + " "
         await asyncio.sleep(0.05)
     raise RuntimeError("broke in the middle")
+
+
+async def held(directory: str) -> AsyncIterator[str]:
+    """One piece at once, whose time is in the file ``made``; the other once there is a file ``go``."""
+    place = Path(directory)
+    (place / "made").write_text(f"{time.time()}")
+    yield "first "
+    while not (place / "go").exists():
+        await asyncio.sleep(0.02)
+    yield "second"
+
+
+async def counting(content: str) -> AsyncIterator[str]:
+    """``path number``: so many pieces of 16 bytes; the file says how many were taken, about."""
+    path, _, number = content.partition(" ")
+    for made in range(int(number)):
+        yield f"{made:15} "
+        if made % 100 == 0:
+            Path(path).write_text(str(made))

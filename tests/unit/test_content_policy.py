@@ -294,6 +294,19 @@ async def test_forgetting_erases_the_key_and_says_who_did_it() -> None:
     assert [type(fact) for fact in await one.asker.facts(request)].count(RequestForgotten) == 1
 
 
+async def test_what_the_cache_has_of_a_forgotten_request_goes_too() -> None:
+    one = await node("sealed")
+    query = {"cache": "on", "options": {"temperature": 0}}
+    first = (await one.ask(**query))[2]
+    again = (await one.asker.requests.ask({"content": SECRET, "domain": "language", **query})).cached_from
+    assert again == first
+    cache = one.asker.requests._cache
+    keeper = Forgetter(one.keys, one.asker.journal, one.asker.clock, retain_days=0, on_forgotten=cache.forget)
+    await keeper.forget([first], actor="ann")
+    assert len(cache) == 0
+    assert (await one.asker.requests.ask({"content": SECRET, "domain": "language", **query})).cached_from == ""
+
+
 async def test_a_callers_requests_are_forgotten_and_those_of_others_are_not() -> None:
     one = await node("sealed")
     anns = [(await one.ask(caller="ann"))[2] for _ in range(2)]

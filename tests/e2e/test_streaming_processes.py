@@ -1,0 +1,143 @@
+"""A stream through two nodes: the first piece at once, a slow reader holds the expert back, a lost node is said."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from mesh.demo.nodes import NodeProcess, until
+from tests.kit.nodes import python_expert, tables, two_nodes
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+
+EXPERTS = (
+    python_expert("held", "tests.kit.slow_experts:held", "language"),
+    python_expert("counting", "tests.kit.slow_experts:counting", "reasoning"),
+    python_expert("dripping", "tests.kit.slow_experts:dripping", "coding"),
+)
+Nodes = tuple[NodeProcess, NodeProcess]
+# What a stalled connection may hold: both kernels' buffers (4 MiB each at most) and the nodes' windows, of ~50 MB.
+STALLED_PIECES = 100_000
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def nodes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nodes]:
+    """The first is asked over HTTP, the second has the experts."""
+    async with two_nodes(tmp_path_factory.mktemp("streaming"), *EXPERTS) as both:
+        yield both
+
+
+class Client:
+    """A streamed chat completion, read by hand from a socket with a small buffer."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def event(self) -> dict[str, Any]:
+        """The next event of the stream; empty at its end."""
+        while line := (await self.reader.readline()).strip():
+            if line.startswith(b"data: "):
+                return {} if line == b"data: [DONE]" else dict(json.loads(line[6:]))
+        return await self.event() if not self.reader.at_eof() else {}
+
+    async def piece(self) -> str:
+        """The next text that is not empty."""
+        while event := await self.event():
+            assert "error" not in event, event
+            if text := event["choices"][0]["delta"].get("content"):
+                return str(text)
+        raise AssertionError("the stream ended")
+
+    def hang_up(self) -> None:
+        self.writer.transport.abort()
+
+
+async def streamed(node: NodeProcess, model: str, content: str) -> Client:
+    host, _, port = (await node.status()).gateway_url.removeprefix("http://").partition("/")[0].partition(":")
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=16384)
+    body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": content}]}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    await writer.drain()
+    assert b" 200 " in await reader.readline()
+    return Client(reader, writer)
+
+
+async def test_the_first_piece_is_there_while_the_expert_waits(nodes: Nodes, tmp_path: Path) -> None:
+    client = await streamed(nodes[0], "held", str(tmp_path))
+    async with asyncio.timeout(20):
+        assert await client.piece() == "first "
+    took_ms = (time.time() - float((tmp_path / "made").read_text())) * 1000
+    print(f"the first piece took {took_ms:.1f} ms through two nodes and HTTP")
+    (tmp_path / "go").touch()
+    async with asyncio.timeout(20):
+        assert await client.piece() == "second"
+    client.hang_up()
+    assert took_ms < 1000
+
+
+async def test_a_slow_reader_holds_back_the_expert_of_the_other_node(nodes: Nodes, tmp_path: Path) -> None:
+    file = tmp_path / "count"
+    client = await streamed(nodes[0], "counting", f"{file} 400000")
+    seen: list[tuple[float, int]] = []
+
+    def made() -> int:
+        text = file.read_text() if file.exists() else ""
+        return int(text) if text.strip().isdigit() else 0
+
+    async def stands_still() -> bool:
+        count = made()
+        if not seen or seen[-1][1] != count:
+            seen.append((time.monotonic(), count))
+        return count > 0 and time.monotonic() - seen[-1][0] > 1.5
+
+    await until(stands_still, within=60, what="the expert was not held back")
+    stalled = made()
+    print(f"with a reader that does not read, the expert made {stalled} pieces of 16 bytes of 400000")
+    assert stalled < STALLED_PIECES
+
+    async def goes_on() -> bool:
+        for _ in range(500):
+            await client.piece()
+        return made() > stalled
+
+    await until(goes_on, within=60, what="the expert did not go on when the client read")
+    client.hang_up()
+    assert made() < 300_000
+    await until(lambda: _idle(nodes[1]), within=10, what="the expert works on for nobody")
+
+
+async def _idle(node: NodeProcess) -> bool:
+    return (await node.status()).serving == 0
+
+
+async def test_a_node_that_dies_in_mid_stream_is_said_after_what_was_delivered(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path, EXPERTS[2]) as (first, second):
+        client = await streamed(first, "dripping", " ".join(["word"] * 400))
+        assert [await client.piece() for _ in range(3)] == ["word "] * 3
+        await second.kill()
+        event: dict[str, Any] = {"choices": []}
+        async with asyncio.timeout(20):
+            while event and "error" not in event:
+                event = await client.event()
+        assert event["error"]["code"] == "broken_stream"
+        assert "broke off after" in event["error"]["message"]
+        client.hang_up()
+        async with tables(first) as found:
+
+            async def failed() -> bool:
+                (row,) = await found.requests(limit=1)
+                return (row["state"], row["error_kind"]) == ("failed", "broken_stream")
+
+            await until(failed, within=10, what="the broken stream is not in the tables")
