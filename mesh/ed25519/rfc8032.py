@@ -1,8 +1,8 @@
 """Ed25519 in Python alone, after RFC 8032, sections 5.1 and 6: for WebAssembly, where there is no libsodium.
 
 It gives the signatures that libsodium gives and refuses what libsodium refuses: keys and points of small order, and
-encodings that are not canonical. It takes some milliseconds, and not always the same time: do not let whom you don't
-trust measure how long this signs.
+encodings that are not canonical. It takes milliseconds (in WebAssembly tens of them), and not always the same: do not
+let whom you don't trust measure how long this signs.
 """
 
 from functools import lru_cache

@@ -13,16 +13,15 @@ from mesh.api.failures import RequestFailed
 from mesh.clock import Clock, SystemClock
 from mesh.config import ExpertConfig, RoutingConfig
 from mesh.embedded.absent import NeedsNode, NodeCalls, NoPeers
+from mesh.embedded.history import History
 from mesh.errors import ConfigError, MeshError
-from mesh.events.audit import Report, seal_bytes, verify
-from mesh.events.codec import decode
+from mesh.events.audit import seal_bytes
 from mesh.events.envelope import Fact, Record
 from mesh.events.journal import Emission, Journal
 from mesh.events.store_memory import MemoryEventStore
 from mesh.events.vocabulary.journal import JournalSealed
 from mesh.events.vocabulary.node import NodeStarted, NodeStopped
 from mesh.experts.backends.function import FunctionBackend
-from mesh.experts.explain import Explainer, Explanation
 from mesh.experts.host import LocalExperts
 from mesh.experts.queries import Outcome, QueryFailed, QueryRejected
 from mesh.experts.requests import Requests, recover
@@ -35,7 +34,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 _NO_EXPERT = "Give the mesh one before it is opened: @mesh.expert(name, domains=[…])."
 
 
-class LocalMesh(NodeCalls):
+class LocalMesh(History, NodeCalls):
     """Experts, routing and a journal in memory, with `mesh.api.client.Mesh`'s ``ask``; no process, no socket, no file.
 
     Give it experts, then use it as an async context manager. ``records`` are those of an earlier life, of the same
@@ -55,13 +54,13 @@ class LocalMesh(NodeCalls):
         make_seed: Callable[[], int] = lambda: randbits(53),
         make_id: Callable[[], str] = new_id,
     ) -> None:
-        self.identity = identity or Identity.generate()
+        known = identity or Identity.generate()
+        super().__init__(known, MemoryEventStore(known.peer_id, list(records)))
         self._name = name
         self._config = config or RoutingConfig(strategy="local_only")
         self._clock = clock or SystemClock()
         self._make_seed = make_seed
         self._make_id = make_id
-        self._store = MemoryEventStore(self.identity.peer_id, list(records))
         self._state = RoutingState(self.identity.peer_id)
         self._functions: dict[str, tuple[ExpertConfig, Callable[..., object]]] = {}
         self._stack = AsyncExitStack()
@@ -207,41 +206,11 @@ class LocalMesh(NodeCalls):
             )
         return self._requests
 
-    # -- looking back --------------------------------------------------------------------------------------------
-
     @property
     def problems(self) -> dict[str, str]:
         """Why each expert that cannot serve now cannot, by name."""
         self._running()
         return self._experts.problems
-
-    @property
-    def records(self) -> list[Record]:
-        """The journal. `mesh.events.lines` writes it as text, for a later life to go on from."""
-        return list(self._store.records)
-
-    def why(self, request: str) -> Explanation:
-        """What ``mesh why`` tells: each decision made again from the journal. Raises LookupError."""
-        explainer = Explainer(self.identity.peer_id, request)
-        for record in self._store.records:
-            explainer.feed(decode(record))
-        return explainer.result()
-
-    def verify(self) -> Report:
-        """What ``mesh audit verify`` tells: whether the journal was changed. It is sealed when the mesh is closed."""
-        return verify(self._store.records, self.identity.peer_id)
-
-    def sql(self, question: str) -> list[dict[str, Any]]:
-        """The rows that a SELECT over the tables of docs/tables.md gives. They are made anew for each question."""
-        from mesh.projections.in_memory import rows_of  # SQLAlchemy: a second to load, and asking needs none of it
-
-        return rows_of(self._store.records, question)
-
-    def digest(self) -> str:
-        """The digest of those tables: what ``mesh digest`` gives for this journal on any machine."""
-        from mesh.projections.in_memory import digest_of_records
-
-        return digest_of_records(self._store.records).total
 
 
 def _awaitable(on_text: Callable[[str], None]) -> Callable[[str], Awaitable[None]]:
