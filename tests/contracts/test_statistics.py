@@ -122,6 +122,14 @@ async def test_the_figures_are_what_one_counts_by_hand(url: str) -> None:
     assert (words["asked"], words["answered"], words["failed"], words["tokens_per_s"]) == (1, 0, 1, None)
 
 
+async def test_a_hit_names_its_original(url: str) -> None:
+    async with Queries(url, node=OWNER) as tables:
+        hit, asked = await tables.request("cached"), await tables.request("r1")
+    assert hit is not None
+    assert asked is not None
+    assert (hit["cached_from"], hit["attempts"], asked["cached_from"]) == ("r1", 0, None)
+
+
 async def test_what_was_before_does_not_count(url: str) -> None:
     async with Queries(url, node=OWNER) as tables:
         found = await tables.statistics("9999")

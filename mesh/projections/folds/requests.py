@@ -66,6 +66,7 @@ class RequestRow(Row, frozen=True, kw_only=True, gc=False):
     sealed_content: Annotated[str | None, "What was asked, under the key of the request; NULL once forgotten"] = None
     sealed_answer: Annotated[str | None, "The answer, under the key of the request; NULL once forgotten"] = None
     forgotten_at: Annotated[str | None, "When the key was erased, so that nobody can read the texts any more"] = None
+    cached_from: Annotated[str | None, "Request for which the answer was found; NULL: for this one"] = None
 
 
 def _row(row: RequestRow | None, event: Event) -> RequestRow:
@@ -145,6 +146,7 @@ def _completed(row: RequestRow | None, event: Event, fact: RequestCompleted) -> 
         votes=fact.votes,
         failures=fact.failures,
         fallback=fact.fallback or None,
+        cached_from=fact.cached_from or None,
         answer_digest=fact.answer_digest,
         answer_bytes=fact.answer_bytes,
         answer=fact.answer or None,
@@ -198,7 +200,7 @@ def _key(event: Event) -> Key | None:
 
 REQUESTS = Projection(
     name="requests",
-    version=2,
+    version=3,
     row=RequestRow,
     key=("request", "node"),
     key_of=_key,
