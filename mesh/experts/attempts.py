@@ -110,8 +110,8 @@ class Attempts:
         """What the last decision chose it for."""
         return self._purposes.get(target, "first")
 
-    def hedge_after_ms(self, decision: RoutingDecision) -> float:
-        """How long the first of a decision has, until another one is asked beside it; -1: as long as it takes."""
+    def usual_p95_ms(self, decision: RoutingDecision) -> float:
+        """How long the first of a decision may take until another one is asked beside it; -1: as long as it likes."""
         others = len(decision.candidates) > 1 and self.plan.hedge and not self.plan.peer
         return usual_p95_ms(self._services.state, decision.candidates) if others else -1.0
 

@@ -10,7 +10,8 @@ from mesh.experts.tracks import REMEMBERED_LATENCIES, median
 
 # From how many latencies on the 95th percentile of an expert is believed.
 ENOUGH = REMEMBERED_LATENCIES // 2
-MIN_AFTER_MS = 1.0
+# And this much longer: where all answers take the same, none is late for being the last by a hair.
+MARGIN_MS = 1.0
 
 
 def usual_p95_ms(state: RoutingState, candidates: tuple[Candidate, ...]) -> float:
@@ -20,4 +21,4 @@ def usual_p95_ms(state: RoutingState, candidates: tuple[Candidate, ...]) -> floa
     """
     tracks = [state.track(one.target) for one in candidates]
     known = [track.p95_ms for track in tracks if len(track.recent_ms) >= ENOUGH]
-    return max(MIN_AFTER_MS, median(known)) if known else -1.0
+    return median(known) if known else -1.0

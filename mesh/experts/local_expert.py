@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
 import structlog
 
 from mesh.config import ExpertConfig
@@ -92,10 +93,11 @@ class LocalExpert:
             raise AttemptFailed("expired", f"no time was left for {self.config.name} (timeout_ms={call.timeout_ms})")
         work: asyncio.Task[Answer] | None = None
         try:
+            arrived = asyncio.get_running_loop().time()
             async with asyncio.timeout(call.timeout_ms / 1000):
                 await self.slots.acquire(caller, time_left_s=call.timeout_ms / 1000)
                 started()
-                work = self._begin(call, emit, caller)
+                work = self._begin(_with_what_is_left(call, arrived), emit, caller)
                 await asyncio.wait({work})
         except TimeoutError:
             await self._end(work)
@@ -153,3 +155,9 @@ class LocalExpert:
 
     def _stopped(self) -> AttemptFailed:
         return AttemptFailed("unavailable", f"{self.config.name} is being stopped")
+
+
+def _with_what_is_left(call: Call, arrived: float) -> Call:
+    """The call as the backend gets it: its time in the queue is off its deadline."""
+    waited_ms = int((asyncio.get_running_loop().time() - arrived) * 1000)
+    return msgspec.structs.replace(call, timeout_ms=max(1, call.timeout_ms - waited_ms)) if waited_ms else call

@@ -7,6 +7,7 @@ from mesh.experts.attempt import Answered
 from mesh.experts.attempts import Attempts
 from mesh.experts.calls import AttemptFailed
 from mesh.experts.delivery import Delivery
+from mesh.experts.hedging import MARGIN_MS
 from mesh.experts.known import Target
 from mesh.experts.routing import RoutingDecision
 
@@ -53,14 +54,14 @@ class Race:
 
     async def run(self) -> Answered:
         """The first answer. Raises AttemptFailed, that of the last one to fail, or of the one that had delivered."""
-        p95_ms = self._attempts.hedge_after_ms(self._decision)
+        p95_ms = self._attempts.usual_p95_ms(self._decision)
         first = self._decision.chosen[0]
         if p95_ms < 0:
             self.asked = (first,)
             return await self._attempts.ask(first, self._attempts.delivery)
         try:
             self._ask(first)
-            done, _ = await asyncio.wait(self._running, timeout=p95_ms / 1000)
+            done, _ = await asyncio.wait(self._running, timeout=(p95_ms + MARGIN_MS) / 1000)
             if not done and self.leader is None:
                 self._hedge(first, p95_ms)
             return await self._first()
@@ -92,7 +93,7 @@ class Race:
                     expert=first.expert,
                     by_peer=target.peer,
                     by_expert=target.expert,
-                    after_ms=p95_ms,
+                    after_ms=p95_ms + MARGIN_MS,
                     p95_ms=p95_ms,
                 )
             )
