@@ -1,10 +1,14 @@
-"""The Python client of a running node: ``async with Mesh.connect() as mesh: await mesh.ask("…")``."""
+"""The Python client of a running node: ``async with Mesh.connect() as mesh: await mesh.ask("…")``.
 
-from collections.abc import AsyncIterator, Callable, Sequence
+``with`` in place of ``async with`` gives the same without asyncio (`mesh.api.sync`).
+"""
+
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from inspect import isawaitable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import msgspec
 import nats
@@ -15,6 +19,8 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from mesh.api.failures import RequestFailed
 from mesh.api.messages import ACCESS, ACKNOWLEDGE, ASK, CANCEL, FORGET, KIND, STATUS, AccessChanged, NodeStatus
+from mesh.api.pieces import How, OnText, Pieces
+from mesh.api.whole import whole
 from mesh.config import default_home
 from mesh.errors import NodeUnreachable
 from mesh.events.readers import Credentials, load_credentials
@@ -23,11 +29,16 @@ from mesh.experts.queries import Outcome
 from mesh.home import Home
 from mesh.ids import new_id
 
+if TYPE_CHECKING:
+    from mesh.api.sync import SyncMesh
+
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 3
 REPLY_TIMEOUT_S = 10.0
 # How long past the request's own deadline the node's word is waited for.
 GRACE_S = 10.0
+# Pieces that may be on their way here.
+WINDOW = 32
 LONGEST_S = 3600.0
 
 
@@ -38,6 +49,7 @@ class Mesh:
         self._credentials = credentials
         self._client = Client()
         self._forbidden = ""
+        self._sync: SyncMesh | None = None
 
     @classmethod
     def connect(cls, home: Path | str | None = None, *, credentials: Credentials | None = None) -> "Mesh":
@@ -55,6 +67,17 @@ class Mesh:
                 f"no node has run in {place.root}",
                 remedy="Start one with `mesh up`, or name its directory with --home.",
             ) from None
+
+    def __enter__(self) -> "SyncMesh":
+        """The same without asyncio: ``with Mesh.connect() as mesh: mesh.ask("…")``."""
+        from mesh.api.sync import SyncMesh  # it needs this module
+
+        self._sync = SyncMesh(self)
+        return self._sync.open()
+
+    def __exit__(self, *_: object) -> None:
+        assert self._sync is not None
+        self._sync.close()
 
     async def __aenter__(self) -> "Mesh":
         try:
@@ -93,15 +116,16 @@ class Mesh:
         cache: str = "",
         keep: str = "",
         options: dict[str, Any] | None = None,
-        on_text: Callable[[str], None] | None = None,
+        on_text: OnText | None = None,
     ) -> Outcome:
         """Ask the mesh and return what came of it; empty or zero choices mean the node's configuration.
 
         ``delivery`` ``whole`` lets another expert take over at any time, ``stream`` only until the first piece.
         ``cache``: ``on``, an answer that was given before to exactly this will do; ``off``: it will not.
         ``keep``: journals may keep no more of it than ``digest`` or ``sealed``.
-        ``on_text`` is called with every piece of the answer as it arrives. Cancelling the call cancels the
-        request. Raises RequestFailed when there is no answer, NodeUnreachable when there is no node.
+        ``on_text`` is called, and awaited where it is a coroutine function, with every piece of the answer as it
+        arrives; while it works the expert is held back. Cancelling the call cancels the request.
+        Raises RequestFailed when there is no answer, NodeUnreachable when there is no node.
         """
         call = new_id()
         query = {
@@ -118,7 +142,9 @@ class Mesh:
             "keep": keep or None,
             "options": options or {},
         }
-        message = _encoded({"call": call, "query": query, "stream": on_text is not None})
+        message = _encoded(
+            {"call": call, "query": query, "stream": on_text is not None, "watch": True, "window": WINDOW}
+        )
         try:
             return await self._stream_reply(message, (timeout or LONGEST_S) + GRACE_S, on_text)
         except NatsTimeout as error:
@@ -131,35 +157,51 @@ class Mesh:
                 f"the connection to the node was lost while it worked on the request ({error})",
                 remedy="`mesh requests` tells what became of it.",
             ) from error
-        except RequestFailed:
+        except (RequestFailed, NodeUnreachable):
             raise
         except BaseException:  # cancelled, or ``on_text`` takes no more: nobody waits for the answer
             await self._cancel(call)
             raise
 
-    async def _stream_reply(self, message: bytes, patience: float, on_text: Callable[[str], None] | None) -> Outcome:
+    def stream(self, content: str, **how: Unpack[How]) -> Pieces:
+        """Ask, and iterate over the pieces of the answer as they come: ``async for piece in mesh.stream("…")``.
+
+        ``how`` is as for `ask`. Its ``outcome`` is there after the last piece. What `ask` raises is raised by the
+        iteration. Leaving the loop early takes the request back: at once with
+        ``async with mesh.stream("…") as pieces``.
+        """
+        return Pieces(lambda on_text: self.ask(content, on_text=on_text, **how))
+
+    async def _stream_reply(self, message: bytes, patience: float, on_text: OnText | None) -> Outcome:
         async with self._replies(ASK, message) as replies:
             while True:
                 reply = await replies.next_msg(timeout=patience)
                 _raise_error(reply)
-                if (reply.headers or {}).get(KIND) != "chunk":
+                kind = (reply.headers or {}).get(KIND)
+                if kind not in ("chunk", "alive"):
                     return msgspec.json.decode(reply.data, type=Outcome)
-                if on_text is not None:
-                    on_text(reply.data.decode())
+                if kind == "chunk":
+                    await _told(on_text, reply.data.decode())
+                    await whole(self._client.publish(reply.reply))
 
     @asynccontextmanager
     async def _replies(self, subject: str, message: bytes) -> AsyncIterator[Subscription]:
+        if not self._client.is_connected:
+            raise NodeUnreachable(
+                f"there is no connection to the node at {self._credentials.url}",
+                remedy="Use `async with Mesh.connect() as mesh:`, or `with` where there is no asyncio.",
+            )
         inbox = self._client.new_inbox()
         replies = await self._client.subscribe(inbox, pending_msgs_limit=0, pending_bytes_limit=0)
         try:
-            await self._client.publish(subject, message, reply=inbox)
-            await self._client.flush()  # the server refuses what we may not do before it answers this
+            await whole(self._client.publish(subject, message, reply=inbox))
+            await whole(self._client.flush())  # the server refuses what we may not do before it answers this
             if self._forbidden:
                 raise RequestFailed("forbidden", f"these credentials may not do that: {self._forbidden}")
             yield replies
         finally:
             if not self._client.is_closed:
-                await replies.unsubscribe()
+                await whole(replies.unsubscribe())
 
     async def _complained(self, error: Exception) -> None:
         """Lost connections reach the caller through the call that they break; a refusal has to be passed on."""
@@ -168,8 +210,8 @@ class Mesh:
 
     async def _cancel(self, call: str) -> None:
         if not self._client.is_closed:
-            await self._client.publish(CANCEL, msgspec.json.encode({"call": call}))
-            await self._client.flush()
+            await whole(self._client.publish(CANCEL, msgspec.json.encode({"call": call})))
+            await whole(self._client.flush())
 
     async def status(self) -> NodeStatus:
         """What the node says of itself."""
@@ -212,6 +254,14 @@ class Mesh:
             raise _no_answer(self._credentials.url) from error
         _raise_error(reply)
         return msgspec.json.decode(reply.data, type=result)
+
+
+async def _told(on_text: OnText | None, text: str) -> None:
+    if on_text is None:
+        return
+    waiting = on_text(text)
+    if isawaitable(waiting):
+        await waiting
 
 
 def _encoded(message: dict[str, Any]) -> bytes:

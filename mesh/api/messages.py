@@ -3,6 +3,8 @@
 ``mesh.api.ask`` answers with messages whose header ``Mesh-Kind`` is ``chunk`` (a piece of text, only when
 ``stream`` was set), then one ``result`` (JSON) or an error in the manner of the NATS service API
 (``Nats-Service-Error``, ``Nats-Service-Error-Code``; the JSON body has ``kind``, ``message`` and ``request``).
+With ``stream`` or ``watch`` there are messages of the kind ``alive`` too; each of these messages, and each ``chunk``,
+has a reply subject ``mesh.api.taken.*`` on which the caller says that it was taken.
 """
 
 from typing import Annotated, Literal
@@ -15,6 +17,7 @@ SERVICE_VERSION = "1.0.0"
 KIND = "Mesh-Kind"
 ASK = "mesh.api.ask"
 CANCEL = "mesh.api.cancel"
+TAKEN = "mesh.api.taken"
 STATUS = "mesh.api.status"
 ACKNOWLEDGE = "mesh.api.alerts.acknowledge"
 
@@ -31,11 +34,17 @@ class Message(BaseModel):
 
 
 class AskMessage(Message):
-    """``mesh.api.ask``. ``call`` is the client's own name for the call, to cancel it by."""
+    """``mesh.api.ask``. ``call`` is the client's own name for the call, to cancel it by.
+
+    ``watch``: the request is taken back when nobody listens for the answer any more; ``stream`` does so too.
+    ``window``: so many pieces may be on their way before the caller has taken them; 0: there is no limit.
+    """
 
     call: CallId
     query: dict[str, JsonValue]
     stream: bool = False
+    watch: bool = False
+    window: int = Field(default=0, ge=0, le=1024)
 
 
 class CancelMessage(Message):

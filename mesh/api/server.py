@@ -12,6 +12,7 @@ from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service, ServiceConfig
 from pydantic import BaseModel, ValidationError
 
+from mesh.api.listeners import Listener, Listeners
 from mesh.api.messages import (
     ACCESS,
     ACKNOWLEDGE,
@@ -30,11 +31,13 @@ from mesh.api.messages import (
     ForgetMessage,
     NodeStatus,
 )
+from mesh.api.whole import whole
 from mesh.errors import MeshError
 from mesh.events.readers import Credentials
 from mesh.experts.calls import Emit
 from mesh.experts.forgetting import Forgotten
 from mesh.experts.queries import Outcome
+from mesh.ids import new_id
 
 log = structlog.get_logger(__name__)
 RECONNECT_S = 1
@@ -76,6 +79,7 @@ class ApiServer:
         self._client = Client()
         self._service: Service | None = None
         self._calls: dict[str, asyncio.Task[None]] = {}
+        self._listeners = Listeners(self._client)
 
     async def start(self) -> None:
         """Connect and serve."""
@@ -86,6 +90,7 @@ class ApiServer:
             error_cb=_log_error,
             **self._credentials.options(),
         )
+        await self._listeners.start()
         self._service = await add_service(
             self._client,
             ServiceConfig(name=SERVICE, version=SERVICE_VERSION, description="A node of a mesh of experts"),
@@ -112,18 +117,31 @@ class ApiServer:
 
     async def _ask(self, request: Request) -> None:
         message = _validated(AskMessage, request)
+        if not request._msg.reply:  # noqa: SLF001 - nats-py has no other way to ask
+            raise MeshError("there is no reply subject to answer to", remedy="Send a request, not a message.")
         if message.call in self._calls:
             raise MeshError(f"call {message.call!r} is under way already", remedy="Name each call differently.")
-        task = asyncio.create_task(_guarded(lambda reply: self._answer(message, reply))(request), name="ask")
+        answer = self._watched if message.stream or message.watch else self._answer
+        task = asyncio.create_task(_guarded(lambda reply: answer(message, reply))(request), name="ask")
         self._calls[message.call] = task
         task.add_done_callback(lambda _: self._calls.pop(message.call, None))
 
-    async def _answer(self, message: AskMessage, request: Request) -> None:
-        async def chunk(text: str) -> None:
-            await request.respond(text.encode(), headers={KIND: "chunk"})
+    async def _watched(self, message: AskMessage, request: Request) -> None:
+        asking, token = asyncio.current_task(), new_id()
+        assert asking is not None
+        listener = self._listeners.add(token, request._msg.reply, message.window, asking.cancel)  # noqa: SLF001
+        watching = asyncio.create_task(listener.watch(), name="watch the caller")
+        try:
+            await self._answer(message, request, listener)
+        finally:
+            self._listeners.remove(token)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
-        outcome = await self._commands.ask(message.query, chunk if message.stream else None)
-        await request.respond(msgspec.json.encode(outcome), headers={KIND: "result"})
+    async def _answer(self, message: AskMessage, request: Request, listener: Listener | None = None) -> None:
+        emit = listener.send if listener is not None and message.stream else None
+        outcome = await self._commands.ask(message.query, emit)
+        await whole(request.respond(msgspec.json.encode(outcome), headers={KIND: "result"}))
 
     async def _cancel(self, request: Request) -> None:
         task = self._calls.get(_validated(CancelMessage, request).call)

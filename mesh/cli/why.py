@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mesh.cli.options import ReadOptions
 from mesh.cli.render import console, print_json, short_peer
+from mesh.cli.request_ids import whole_id
 from mesh.errors import MeshError
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ Names = Mapping[str, str]
 
 
 def why(
-    request: Annotated[str, Parameter(help="The request's id, as `mesh ask` and `mesh requests` print it")],
+    request: Annotated[
+        str,
+        Parameter(help="The request's id as it was given out (chatcmpl-… and resp_… too), or its first 8 or more"),
+    ],
     /,
     *,
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
@@ -54,6 +58,7 @@ async def _explain(request: str, options: ReadOptions) -> "Explanation":
 
     home, config = options.load()
     local = load_key_file(home.key_file).peer_id
+    request = await whole_id(request, lambda prefix: _ids(prefix, home, config))
     async with journal_reader(home, config) as reader:
         state, first = await _begin(request, local, home, config, reader)
         explainer = Explainer(local, request, state)
@@ -85,6 +90,14 @@ async def _begin(
         return state, 1
     snapshot.restore({"routing": state})
     return state, snapshot.position + 1
+
+
+async def _ids(prefix: str, home: "Home", config: "Config") -> list[str]:
+    from mesh.projections.database import database_url
+    from mesh.projections.queries import Queries
+
+    async with Queries(database_url(home, config.storage)) as tables:
+        return await tables.request_ids(prefix)
 
 
 async def _taken_in_at(request: str, local: str, home: "Home", config: "Config", reader: "EventReader") -> int | None:

@@ -100,6 +100,12 @@ class Queries:
         statement = named.order_by(requests.c.received_at.desc(), requests.c.request.desc()).limit(limit)
         return await self._all(statement if state is None else statement.where(requests.c.state == state))
 
+    async def request_ids(self, prefix: str, limit: int = 5) -> list[str]:
+        """The ids of the latest requests that begin with ``prefix``, newest first."""
+        column = _table("requests").c.request
+        found = select(column).where(column.startswith(prefix, autoescape=True)).order_by(column.desc()).limit(limit)
+        return [str(row["request"]) for row in await self._all(found)]
+
     async def taken_in_at(self, request: str, node: str) -> int | None:
         """The position at which ``node`` took a request in; None when that is not known."""
         requests = _table("requests")

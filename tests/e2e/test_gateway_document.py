@@ -19,6 +19,7 @@ ECHO = python_expert("echo", "benchmarks.null_expert:answer")
 CHECKS = {
     "checks": {"not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "502", "503", "504"]}},
     "warnings": False,
+    "cache": {"enabled": False},
 }
 FREE = ("strategy", "policy", "domain", "peer", "timeout_s", "fan_out", "delivery")
 FEW = settings(

@@ -56,3 +56,13 @@ async def counting(content: str) -> AsyncIterator[str]:
         yield f"{made:15} "
         if made % 100 == 0:
             Path(path).write_text(str(made))
+
+
+async def ceaseless(path: str) -> AsyncIterator[str]:
+    """Counts for ever, as fast as it is let; the file says how far it is."""
+    file, number = Path(path), 0
+    while True:
+        number += 1
+        file.write_text(str(number))
+        yield f"{number} "
+        await asyncio.sleep(0)
