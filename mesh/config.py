@@ -257,7 +257,7 @@ class CacheConfig(Section):
     """``[cache]``: answers that were given before."""
 
     mode: Literal["off", "asked", "deterministic", "all"] = Field(
-        default="deterministic", description="Which requests: none; those that say so; with no temperature or a seed too"
+        default="deterministic", description="Which requests: none; those that say so; those without chance too; all"
     )
     ttl_s: float = Field(default=300.0, gt=0, le=30 * 86400, description="How long an answer is kept")
     max_bytes: int = Field(default=64 << 20, ge=1 << 16, description="Memory for answers; the longest unused go first")
