@@ -219,3 +219,16 @@ def test_what_counts_as_deterministic() -> None:
 def test_the_order_of_options_is_no_difference() -> None:
     one, other = plan_of(options={"seed": 1, "top_p": 0.5}), plan_of(options={"top_p": 0.5, "seed": 1})
     assert key_of(one, CacheConfig()) == key_of(other, CacheConfig())
+
+
+async def test_who_is_taken_back_in_the_moment_of_taking_over_hands_over() -> None:
+    cache = AnswerCache(CacheConfig(), lambda: 0.0)
+    assert cache.join("k") is None
+    second, third = cache.join("k"), cache.join("k")
+    assert second is not None
+    assert third is not None
+    cache.land("k", None)
+    assert second.done()
+    assert not third.done()
+    cache.leave("k", second)
+    assert third.result() is None
