@@ -20,7 +20,18 @@ from rich.table import Table
 
 from benchmarks.measure import Measure
 
-NAMES = ("append", "replay", "visible", "start", "overlay", "transports", "peer_requests", "idle", "bulk", "idle_traffic")
+NAMES = (
+    "append",
+    "replay",
+    "visible",
+    "start",
+    "overlay",
+    "transports",
+    "peer_requests",
+    "idle",
+    "bulk",
+    "idle_traffic",
+)
 LATEST = Path(__file__).with_name("latest.json")
 
 

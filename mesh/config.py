@@ -115,8 +115,10 @@ class OverlayConfig(Section):
     subnet_ipv4_bits: int = Field(default=24, ge=8, le=32, description="How wide a subnet of IPv4 is")
     subnet_ipv6_bits: int = Field(default=64, ge=16, le=128, description="How wide a subnet of IPv6 is")
     own_networks: list[str] = Field(
-        default=["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"]
-        + ["::1/128", "fc00::/7", "fe80::/10"],
+        default=[
+            *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+            *("::1/128", "fc00::/7", "fe80::/10"),
+        ],
         description="Networks that `max_inbound_per_subnet` does not count: one's own machines share a subnet",
     )
     high_water: int = Field(default=300, ge=1, description="Connected peers, above which the least useful are let go")
@@ -157,7 +159,6 @@ class OverlayConfig(Section):
     seal_jitter_ms: float = Field(
         default=0.0, ge=0, le=10_000, description="Sealed calls and answers wait for a random time up to this"
     )
-
 
     @field_validator("own_networks")
     @classmethod

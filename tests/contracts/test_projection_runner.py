@@ -166,7 +166,7 @@ def test_rows_can_go_away_one_by_one_and_by_a_sweep(tmp_path: Path, size: int) -
 
 
 def test_adding_a_projection_needs_no_more_than_its_declaration() -> None:
-    """Each is pure data: a name that is its table, a key among its columns, and the position that it is folded up to."""
+    """Each is pure data: a name that is its table, a key among its columns, the position it is folded up to."""
     assert len({projection.name for projection in PROJECTIONS}) == len(PROJECTIONS)
     for projection in PROJECTIONS:
         fields = projection.row.__struct_fields__
