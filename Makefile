@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint style types contracts bench docs lock clean
+.PHONY: help install demo test thorough lint style types contracts bench docs lock clean
 
 $(STAMP): requirements.lock requirements-llm.lock pyproject.toml
 	@$(PYTHON) scripts/bootstrap.py $(VENV)
@@ -20,6 +20,9 @@ demo: $(STAMP)  ## five nodes on loopback, thirty real requests, a kill -9, an a
 
 test: $(STAMP)  ## every test, in parallel and in random order  [TESTS=tests/unit]
 	@$(BIN)/python -m pytest -n 2 $(TESTS)
+
+thorough: $(STAMP)  ## the same with everything that takes minutes: long fuzzing, ten thousand connections, NATs, slow peers
+	@THOROUGH=1 $(BIN)/python -m pytest -n 2 $(TESTS)
 
 lint: style types contracts  ## the three that follow
 

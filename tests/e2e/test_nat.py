@@ -14,6 +14,7 @@ from mesh.demo.nodes import NodeProcess, until
 from mesh.identity import Identity
 from mesh.p2p.overlay import HolePunched, PathChanged, RelayReserved
 from mesh.p2p.overlay_process import ProcessOverlay
+from tests.kit.effort import thorough
 from tests.kit.nat import Internet, internet
 from tests.kit.nodes import MATHS, tables
 from tests.kit.overlays import PROTOCOL, Node, Recorder
@@ -94,6 +95,7 @@ async def paths(node: NodeProcess, peer: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.timeout(300)  # nine processes start
+@thorough
 async def test_requests_flow_through_a_relay_and_then_directly_through_both_nats(tmp_path: Path) -> None:
     with internet("a", "b") as net:
         async with a_relay_and_two_homes(net, tmp_path) as (asking, serving):

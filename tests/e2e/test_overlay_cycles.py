@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from mesh.p2p.overlay import Disconnected
+from tests.kit.effort import thorough
 from tests.kit.overlays import Node, ProcessWorld, pid_of
 
 pytestmark = pytest.mark.e2e
@@ -56,6 +57,7 @@ async def come_and_go(one: Node, other: Node, times: int) -> None:
         await far.heard.until(lambda far=far: far.heard.of(Disconnected))
 
 
+@thorough
 @pytest.mark.timeout(60 + CYCLES)
 async def test_connections_that_come_and_go_leave_nothing_behind(pair: tuple[Node, Node]) -> None:
     await come_and_go(*pair, WARM_UP)

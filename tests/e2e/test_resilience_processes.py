@@ -14,6 +14,7 @@ import pytest
 
 from mesh.api.client import Mesh
 from mesh.demo.nodes import NodeProcess
+from tests.kit.effort import thorough
 from tests.kit.nodes import config, connected, offered, python_expert, running_node
 from tests.kit.uneven_experts import SLOW_S
 
@@ -43,6 +44,7 @@ def p95(took: list[float]) -> float:
     return took[int(len(took) * 0.95)]
 
 
+@thorough
 async def test_one_of_five_that_becomes_slow_is_hardly_felt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = tmp_path / "slow"
     monkeypatch.setenv("SLOW_WHILE", str(slow))

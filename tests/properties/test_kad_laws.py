@@ -24,8 +24,9 @@ from mesh.p2p.host.kad_table import (
     place_of_key,
 )
 from tests.kit.asking import identity
+from tests.kit.effort import times
 
-FUZZED = 100_000
+FUZZED = times(100_000, 20_000)
 PEERS = [identity(number).peer_id for number in range(1, 120)]
 OWN, KEY = PEERS[0], key_of("/mesh/lab/domain/mathematics")
 AT = ("/ip4/192.0.2.7/tcp/4701",)

@@ -13,6 +13,7 @@ from libp2p.relay.circuit_v2.pb.dcutr_pb2 import HolePunch
 
 from mesh.p2p.host.delimited import MAX_BYTES, PeerFault, receive_message, send_message
 from mesh.p2p.host.identify import readable
+from tests.kit.effort import times
 
 KINDS = (HopMessage, StopMessage, HolePunch, Message)
 
@@ -73,7 +74,7 @@ def test_what_was_sent_is_received_and_not_a_byte_more(addresses: list[bytes], p
 def test_a_hundred_thousand_bent_messages_are_messages_or_faults(kind: Any) -> None:
     rng = random.Random(kind.__name__)
     good = HolePunch(type=HolePunch.CONNECT, ObsAddrs=[b"\x04\x7f\0\0\1\x06\0\x16"]).SerializeToString()
-    for _ in range(100_000):
+    for _ in range(times(100_000, 10_000)):
         data = bytearray(bytes([len(good)]) + good if rng.random() < 0.7 else rng.randbytes(rng.randrange(24)))
         for _ in range(rng.randrange(3)):
             if data:
