@@ -31,6 +31,7 @@ Severity = Literal["info", "warning", "error", "critical"]
 # What a journal keeps of a text, the strictest last: `mesh.experts.content` compares them by this order.
 ContentPolicy = Literal["full", "sealed", "digest"]
 DOMAIN_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
+Agreement = Literal["exact", "normalised", "semantic"]
 
 
 class Section(BaseModel):
@@ -211,6 +212,36 @@ class WorkersConfig(Section):
     most: int = Field(default=64, ge=1, le=1000, description="Experts that are taken in from one place")
 
 
+class ConsensusConfig(Section):
+    """``[routing.consensus]``: when answers of several experts are the same, and how many must be."""
+
+    agreement: Agreement = Field(default="normalised", description="How answers are compared")
+    domains: dict[Annotated[str, Field(pattern=DOMAIN_PATTERN)], Agreement] = Field(
+        default={}, description="How they are compared in a domain, where it is another way"
+    )
+    threshold: float = Field(default=0.9, gt=0, le=1, description="Cosine from which two answers mean the same")
+    faults: int = Field(
+        default=0, ge=0, le=5, description="Liars to bear: 3f+1 are asked, 2f+1 must agree; 0: fan_out, and a majority"
+    )
+    repeat: int = Field(default=1, ge=1, le=3, description="How often each is asked: who says two things has no vote")
+
+
+class CanaryConfig(Section):
+    """``[[routing.canaries]]``: a question whose answer is known."""
+
+    question: str = Field(min_length=1, max_length=4000)
+    expected: str = Field(min_length=1, max_length=4000, description="The answer, however it is dressed")
+    domain: str = Field(pattern=DOMAIN_PATTERN)
+
+
+class DomainConfig(Section):
+    """``[domains.<name>]``: a domain of your own, or more examples for one that ships."""
+
+    examples: list[Annotated[str, Field(min_length=1, max_length=2000)]] = Field(
+        min_length=1, max_length=200, description="Questions as they are asked in this domain"
+    )
+
+
 class RoutingConfig(Section):
     """``[routing]``"""
 
@@ -248,6 +279,14 @@ class RoutingConfig(Section):
         pattern=r"^[a-z][a-z0-9_-]{0,63}$",
         description="Where a request goes whose domain is unclear",
     )
+    classifier: Literal["embedding", "keywords"] = Field(
+        default="embedding", description="What finds the domain of a question whose caller left it open"
+    )
+    consensus: ConsensusConfig = ConsensusConfig()
+    canaries: list[CanaryConfig] = Field(
+        default=[], max_length=1000, description="Known questions that keep experts honest"
+    )
+    canary_interval_s: float = Field(default=300.0, gt=0, description="About how long from one canary to the next")
     max_in_flight: int = Field(default=1024, ge=1, description="Requests of this node's callers at a time")
     max_backlog: int = Field(
         default=20_000, ge=100, description="Events on their way to the store, over which no request is taken in"
@@ -354,6 +393,7 @@ class Config(BaseSettings):
     storage: StorageConfig = StorageConfig()
     overlay: OverlayConfig = OverlayConfig()
     routing: RoutingConfig = RoutingConfig()
+    domains: dict[Annotated[str, Field(pattern=DOMAIN_PATTERN)], DomainConfig] = {}
     cache: CacheConfig = CacheConfig()
     workers: WorkersConfig = WorkersConfig()
     content: ContentConfig = ContentConfig()

@@ -31,8 +31,11 @@ from mesh.events.vocabulary.node import NodeStarted, NodeStopped, ProcessRestart
 from mesh.experts.backends import make_backend, source_of
 from mesh.experts.backends.nats_services import NatsServices
 from mesh.experts.cache import AnswerCache
+from mesh.experts.canary_keeper import CanaryKeeper
+from mesh.experts.classifier import Classifier
 from mesh.experts.content_keys_files import FileContentKeys
 from mesh.experts.directory import Directory
+from mesh.experts.embedder_worker import WorkerEmbedder
 from mesh.experts.forgetting import Forgetter
 from mesh.experts.host import LocalExperts
 from mesh.experts.keeping import ContentKeeper
@@ -299,6 +302,8 @@ class Node:
             self.peers, self.introducer, self.experts, self.journal, self.routing_state, clock=self._clock
         )
         self.experts.on_change = self._experts_changed
+        self.embedder = WorkerEmbedder()
+        self._stack.push_async_callback(self.embedder.stop)
         self.requests = Requests(
             self.journal,
             self.routing_state,
@@ -311,6 +316,17 @@ class Node:
             seek=self.directory.seek if config.overlay.dht else None,
             cache=cache,
             content=content,
+            embedder=self.embedder,
+            classifier=self._classifier(),
+        )
+        self.canaries = CanaryKeeper(
+            self.requests,
+            self.journal,
+            self.routing_state,
+            config.routing.canaries,
+            interval_s=config.routing.canary_interval_s,
+            clock=self._clock,
+            make_seed=lambda: randbits(53),
         )
         await self.forgetter.start()
         self._stack.push_async_callback(self.forgetter.stop)
@@ -333,6 +349,8 @@ class Node:
         await self.bridge.start()
         self._stack.push_async_callback(self.bridge.stop)
         self._stack.push_async_callback(self.requests.close)
+        await self.canaries.start()
+        self._stack.push_async_callback(self.canaries.stop)
         await self._start_discovery()
 
     def _recruiter(self, sources: list[ExpertSource]) -> Recruiter:
@@ -340,6 +358,14 @@ class Node:
         if workers.enabled and isinstance(broker, EmbeddedBroker):
             sources.append(NatsServices(lambda: broker.address("recruiter")))
         return Recruiter(sources, self.experts, self._clock, interval_s=workers.interval_s, most=workers.most)
+
+    def _classifier(self) -> Classifier:
+        config = self._config
+        return Classifier(
+            self.embedder if config.routing.classifier == "embedding" else None,
+            {name: domain.examples for name, domain in config.domains.items()},
+            default=config.routing.default_domain,
+        )
 
     async def _start_discovery(self) -> None:
         config = self._config

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from mesh.cli.options import ReadOptions
 from mesh.cli.render import print_json, short_peer
+from mesh.cli.votes import print_votes
 from mesh.errors import MeshError
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -38,6 +39,8 @@ def ask(
     fan_out: Annotated[int, Parameter(help="Experts asked by distributed and consensus; 0: as configured")] = 0,
     cache: Annotated[str, Parameter(help="on: an answer to exactly this will do; off: it will not")] = "",
     keep: Annotated[str, Parameter(help="Journals keep no more of it than this: digest, sealed")] = "",
+    faults: Annotated[int, Parameter(help="consensus: liars to bear; asks 3f+1, needs 2f+1; 0: as configured")] = 0,
+    agreement: Annotated[str, Parameter(help="consensus: exact, normalised, semantic")] = "",
     timeout: Annotated[float, Parameter(help="Seconds until the answer must be there; 0: as configured")] = 0,
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
@@ -49,6 +52,8 @@ def ask(
         "strategy": strategy,
         "policy": policy,
         "fan_out": fan_out,
+        "faults": faults,
+        "agreement": agreement,
         "timeout": timeout,
         "cache": cache,
         "keep": keep,
@@ -96,6 +101,7 @@ async def _ask(content: str, options: ReadOptions, choices: dict[str, Any]) -> N
         f"attempts {outcome.attempts}; mesh why {outcome.request}]",
         file=sys.stderr,
     )
+    print_votes(outcome)
 
 
 def _end_with_the_terminal() -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from mesh.cli.options import ReadOptions
 from mesh.cli.render import console, print_json, short_peer
 from mesh.cli.request_ids import whole_id
+from mesh.cli.votes import count_lines, vote_line
 from mesh.errors import MeshError
 
 if TYPE_CHECKING:
@@ -166,10 +167,11 @@ def _link(link: "LinkQuality") -> str:
 
 
 def _print_votes(out: Console, explanation: "Explanation") -> None:
+    if explanation.count is not None:
+        for line in count_lines(explanation.count):
+            out.print(_shortened(line, explanation.names), markup=False, soft_wrap=True)
     for vote in explanation.votes:
-        verdict = "agrees" if vote.agrees else "dissents"
-        who = _shown(vote.peer, explanation.names)
-        out.print(f"vote        {who}/{vote.expert} {verdict}, answer {vote.answer_digest[:16]}", markup=False)
+        out.print(vote_line(vote, _shown(vote.peer, explanation.names)), markup=False, soft_wrap=True)
     for failure in explanation.failures:
         out.print(f"failure     {_shortened(failure, explanation.names)}", markup=False, soft_wrap=True)
     if explanation.fallback:

@@ -17,6 +17,8 @@ from mesh.experts.calls import Answer, AttemptFailed, Call
 from mesh.experts.delivery import Delivery
 from mesh.experts.departures import Departures
 from mesh.experts.ejection import judge
+from mesh.experts.embedder import Embedder
+from mesh.experts.equivocation import Verify
 from mesh.experts.known import Target
 from mesh.experts.plan import Plan
 from mesh.experts.ports import LocalAsk, RemoteAsk
@@ -27,14 +29,6 @@ MIN_ATTEMPT_S = 0.005
 MAX_MESSAGE_CHARS = 500
 
 log = structlog.get_logger(__name__)
-
-
-class Verify(Protocol):
-    """`mesh.experts.answers.verify_answer`."""
-
-    def __call__(self, peer_id: str, signature: str, *, request: str, expert: str, model: str, digest: str) -> bool:
-        """Whether the signature is that of the peer over just this answer."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +44,7 @@ class Services:
     clock: Clock
     make_seed: Callable[[], int]
     verify: Verify = verify_answer
+    embedder: Embedder | None = None
 
 
 @dataclass(frozen=True)

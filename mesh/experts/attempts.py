@@ -4,6 +4,7 @@ import msgspec
 
 from mesh.events.envelope import Fact
 from mesh.events.journal import Emission
+from mesh.events.vocabulary.experts import SignedAnswer
 from mesh.events.vocabulary.requests import RequestAttemptFailed, RequestFellBack
 from mesh.experts.attempt import MIN_ATTEMPT_S, Answered, Attempt, Services, clean
 from mesh.experts.budget import IDLE
@@ -11,6 +12,8 @@ from mesh.experts.calls import AttemptFailed
 from mesh.experts.candidates import RoutingInputs
 from mesh.experts.content import WITHHELD, repeats
 from mesh.experts.delivery import Delivery
+from mesh.experts.embedder import EmbedderUnavailable, Vector
+from mesh.experts.equivocation import Statements
 from mesh.experts.hedging import usual_p95_ms
 from mesh.experts.known import Target
 from mesh.experts.plan import Plan
@@ -33,6 +36,8 @@ class Attempts:
         self._last_failure = ""
         self._purposes: dict[Target, str] = {}
         self.journal_keeps_text = False
+        self.equivocated: set[Target] = set()
+        self._statements = Statements(plan.request, services.verify)
         self._services = services
         self._started = services.clock.monotonic()
 
@@ -127,11 +132,13 @@ class Attempts:
         """
         attempt = Attempt(self, self._services, target, delivery or Delivery(None))
         try:
-            return await attempt.run(signed=signed)
+            answered = await attempt.run(signed=signed)
         except AttemptFailed as failure:
             self.failures.append(f"{target}: {failure.kind}")
             self._last_failure = failure.kind
             raise
+        self._hold_to_its_word(answered)
+        return answered
 
     def fell_back(self, to: str, reason: str) -> None:
         """Record that something less than the strategy is tried."""
@@ -139,6 +146,22 @@ class Attempts:
         self.record(
             RequestFellBack(request=plan.request, strategy=plan.strategy, to=to, reason=self.fit(clean(reason)))
         )
+
+    def _hold_to_its_word(self, answered: Answered) -> None:
+        """Who signs two different answers to one request is recorded with the proof, whatever the strategy."""
+        answer = answered.answer
+        signed = SignedAnswer(model=answer.model, answer_digest=answered.digest, signature=answer.signature)
+        proof = self._statements.add(answered.target, signed)
+        if proof is not None:
+            self.equivocated.add(answered.target)
+            self.record(proof)
+
+    async def embed(self, text: str) -> Vector:
+        """What a text means. Raises EmbedderUnavailable."""
+        if self._services.embedder is None:
+            raise EmbedderUnavailable("this node has no embedding")
+        (vector,) = await self._services.embedder.embed([text])
+        return vector
 
     def may_retry(self, failure: AttemptFailed) -> bool:
         """Whether to ask somebody else: the failure allows it, there is time, and the caller has nothing yet.

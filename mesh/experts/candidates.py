@@ -28,7 +28,7 @@ class RoutingInputs(msgspec.Struct, frozen=True, kw_only=True):
     """Everything besides the journal that a decision depends on.
 
     ``domain`` is what is routed by and ``domain_by`` where it came from: ``caller``, ``expert``,
-    ``keywords`` or ``default``.
+    ``embedding``, ``keywords`` or ``default``.
     ``expert`` and ``peer``, when not empty, admit only that one. ``excluded`` were tried already.
     ``scope`` is ``any`` or ``local``; ``spread`` takes at most one expert of each peer. ``now`` is Unix seconds.
     ``purpose`` is ``first``, ``retry``, ``hedge`` or ``moved`` (`mesh.experts.budget`). ``conversation`` is a digest of
@@ -65,7 +65,8 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     nor nothing. ``in_flight`` are our own requests with it, ``others`` those of everybody else when it last said so;
     ``load`` is both as a share of what it can hold (0..1). ``last_dispatched`` is a journal position, ``link`` the
     connection to its peer. ``warm`` (0.1..1) grows while an expert is new or back, ``probe`` is one that was
-    ejected and is to be tried. ``price`` is its operator's.
+    ejected and is to be tried. ``price`` is its operator's, ``reliability`` (0.5..1) what its
+    vote weighs (`mesh.experts.reliability`).
     """
 
     latency_ms: float
@@ -82,6 +83,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     warm: float = 1.0
     probe: bool = False
     price: float = 0.0
+    reliability: float = 1.0
 
     @property
     def pending(self) -> int:
@@ -289,5 +291,6 @@ def _candidate(
             warm=warmth(peer, offer, track, now, inputs.rules.slow_start_s),
             probe=track.ejected_until > 0,
             price=offer.price,
+            reliability=state.weight(target),
         ),
     )

@@ -1,25 +1,18 @@
-"""Counting answers: when are two the same, and when is the outcome certain. Pure.
+"""Counting answers: whose is the outcome, and when is it certain. Pure.
 
-One vote a peer. With ``3f + 1`` peers asked and a majority needed, ``f`` that lie change nothing: they can neither
-gather a majority nor, while the others agree, prevent one.
+One vote a peer. With ``3f + 1`` peers asked and ``2f + 1`` equal answers needed, ``f`` that lie change nothing: they
+can neither gather a quorum nor, while the others agree, prevent one. Weights cannot change that either way: the number
+of votes is needed whatever they weigh, and as none weighs less than half of another (`mesh.experts.reliability`),
+``2f + 1`` of the least outweigh ``f`` of the most.
 """
 
-import json
-import re
-import unicodedata
-from decimal import Decimal, InvalidOperation
-from hashlib import sha256
+from collections.abc import Sequence
 
 import msgspec
 
 from mesh.events.vocabulary.requests import Vote
 from mesh.experts.known import Target
-
-_NUMBER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?([eE][+-]?\d{1,4})?")
-_LAST_MARKS = " \t\n.!。"
-# Longer texts are compared as they are: no parser is let loose on them.
-_MAX_PARSED = 100_000
-_SIGNIFICANT_DIGITS = 12
+from mesh.experts.normalise import exact_group, group_of, normalise
 
 
 class Ballot(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,26 +23,42 @@ class Ballot(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     digest: str
     group: str
+    weight: float = 1.0
+    vector: tuple[float, ...] = ()
+    similarity: float = 1.0
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
-    """The count. ``leader`` is the largest group (the better ranked one among equals); empty without votes."""
+    """The count. ``leader`` is the group that is ahead (the better ranked among equals); empty without votes.
+
+    ``weight`` is that of its votes, ``against`` that of all other votes, ``waiting`` that of the votes still to come;
+    ``possible`` says whether these could yet give some group all that it needs.
+    """
 
     leader: str
     support: int
     quorum: int
     cast: int
     outstanding: int
+    weight: float
+    against: float
+    waiting: float
+    possible: bool
 
     @property
     def decided(self) -> bool:
-        """The leader has its quorum: with a majority needed, no vote still to come can change the outcome."""
-        return self.support >= self.quorum
+        """The leader has its quorum and outweighs all that speaks, or could still speak, against it.
+
+        A quorum below a majority, which is a caller's own choice, waits for nobody.
+        """
+        majority_needed = 2 * self.quorum > self.cast + self.outstanding
+        opposed = self.against + (self.waiting if majority_needed else 0.0)
+        return self.support >= self.quorum and self.weight > opposed
 
     @property
     def hopeless(self) -> bool:
-        """Not even all votes still to come could give any group its quorum."""
-        return self.support + self.outstanding < self.quorum
+        """Not even all votes still to come could decide it."""
+        return not self.possible
 
 
 def majority(asked: int) -> int:
@@ -57,75 +66,47 @@ def majority(asked: int) -> int:
     return asked // 2 + 1
 
 
-def group_of(text: str) -> str:
-    """The digest of what an answer says: equal for answers that differ only in how they are written."""
-    return sha256(normalise(text).encode("utf-8", "surrogatepass")).hexdigest()
+def byzantine(faults: int) -> tuple[int, int]:
+    """How many to ask and how many equal answers to need, so that ``faults`` liars neither win nor prevent."""
+    return 3 * faults + 1, 2 * faults + 1
 
 
-def normalise(text: str) -> str:
-    """An answer without its dress: a number as a number, JSON as a value, else text without case and spacing."""
-    plain = unicodedata.normalize("NFKC", text).strip()
-    if len(plain) <= _MAX_PARSED:
-        number = _number(plain)
-        if number is not None:
-            return f"number:{number}"
-        value = _json(plain)
-        if value is not None:
-            return f"json:{value}"
-    return "text:" + " ".join(plain.casefold().split()).rstrip(_LAST_MARKS)
-
-
-def _number(plain: str) -> str | None:
-    bare = plain.rstrip(_LAST_MARKS)
-    if not bare or not any(mark.isdigit() for mark in bare) or not _NUMBER.fullmatch(bare):
-        return None
-    return _canonical(bare.replace(",", ""))
-
-
-def _canonical(number: str) -> str | None:
-    try:
-        value = Decimal(number)
-    except InvalidOperation:
-        return None
-    if not value.is_finite():
-        return None
-    rounded = Decimal(f"{value:.{_SIGNIFICANT_DIGITS - 1}e}")
-    return "0" if rounded == 0 else f"{rounded.normalize():e}"
-
-
-def _json(plain: str) -> str | None:
-    if plain[:1] not in ("{", "["):
-        return None
-    try:
-        value = json.loads(plain, parse_int=_canonical_or_text, parse_float=_canonical_or_text)
-        return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _canonical_or_text(number: str) -> str:
-    """A number inside JSON, kept apart from the string that looks the same."""
-    return f"\0number:{_canonical(number) or number}"
-
-
-def tally(ballots: list[Ballot], *, quorum: int, outstanding: int) -> Tally:
-    """Count the ballots cast so far, while ``outstanding`` experts have yet to answer."""
-    support: dict[str, int] = {}
-    best_rank: dict[str, int] = {}
+def tally(ballots: Sequence[Ballot], *, quorum: int, outstanding: int, waiting: float | None = None) -> Tally:
+    """Count the ballots cast so far; ``outstanding`` experts, of the weight ``waiting`` in all, have yet to answer."""
+    waiting = float(outstanding) if waiting is None else waiting
+    groups: dict[str, list[Ballot]] = {}
     for ballot in ballots:
-        support[ballot.group] = support.get(ballot.group, 0) + 1
-        best_rank[ballot.group] = min(ballot.rank, best_rank.get(ballot.group, ballot.rank))
-    leader = min(support, key=lambda group: (-support[group], best_rank[group]), default="")
+        groups.setdefault(ballot.group, []).append(ballot)
+    weights = {group: sum(one.weight for one in members) for group, members in groups.items()}
+    total = sum(weights.values())
+    leader = min(
+        groups,
+        key=lambda group: (
+            len(groups[group]) < quorum,
+            -weights[group],
+            -len(groups[group]),
+            min(one.rank for one in groups[group]),
+        ),
+        default="",
+    )
     return Tally(
         leader=leader,
-        support=support.get(leader, 0),
+        support=len(groups.get(leader, ())),
         quorum=quorum,
         cast=len(ballots),
         outstanding=outstanding,
+        weight=round(weights.get(leader, 0.0), 4),
+        against=round(total - weights.get(leader, 0.0), 4),
+        waiting=round(waiting, 4),
+        possible=any(
+            len(groups.get(group, ())) + outstanding >= quorum
+            and weights.get(group, 0.0) + waiting > total - weights.get(group, 0.0)
+            for group in (*groups, "")
+        ),
     )
 
 
-def votes_of(ballots: list[Ballot], winner: str) -> tuple[Vote, ...]:
+def votes_of(ballots: Sequence[Ballot], winner: str) -> tuple[Vote, ...]:
     """The record of every vote, the dissent included, in the order of the decision's ranking."""
     return tuple(
         Vote(
@@ -134,6 +115,11 @@ def votes_of(ballots: list[Ballot], winner: str) -> tuple[Vote, ...]:
             answer_digest=ballot.digest,
             group=ballot.group,
             agrees=ballot.group == winner,
+            weight=ballot.weight,
+            similarity=ballot.similarity,
         )
         for ballot in sorted(ballots, key=lambda ballot: ballot.rank)
     )
+
+
+__all__ = ["Ballot", "Tally", "byzantine", "exact_group", "group_of", "majority", "normalise", "tally", "votes_of"]

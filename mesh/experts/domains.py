@@ -1,6 +1,6 @@
 """Which domain a question belongs to, where the caller did not say: by marks that each domain leaves. Pure.
 
-A first, explainable guess; what takes its place (embeddings) has the same signature.
+A first, explainable guess, and what is left where there is no embedding (`mesh.experts.classifier`).
 """
 
 import re
@@ -48,10 +48,14 @@ _COMPILED = {
 
 
 class Classified(msgspec.Struct, frozen=True, kw_only=True):
-    """A domain, and where it came from: ``caller``, ``expert``, ``task``, ``keywords`` or ``default``."""
+    """A domain, and where it came from: ``caller``, ``expert``, ``task``, ``keywords`` or ``default``.
+
+    ``scores`` is what the marks of each domain weigh, where they were looked for.
+    """
 
     domain: str
     by: str
+    scores: dict[str, float] = {}
 
 
 def classify(content: str, served: Collection[str], default: str) -> Classified:
@@ -60,8 +64,8 @@ def classify(content: str, served: Collection[str], default: str) -> Classified:
     scores = {domain: _score(text, domain) for domain in _COMPILED if domain in served}
     best = max(scores, key=lambda domain: (scores[domain], domain), default=default)
     if scores.get(best, 0.0) > 0:
-        return Classified(domain=best, by="keywords")
-    return Classified(domain=default, by="default")
+        return Classified(domain=best, by="keywords", scores=scores)
+    return Classified(domain=default, by="default", scores=scores)
 
 
 def _score(text: str, domain: str) -> float:

@@ -5,14 +5,17 @@ from collections.abc import Iterable
 import msgspec
 
 from mesh.events.envelope import Event, Fact
-from mesh.events.vocabulary.experts import ExpertEjected
+from mesh.events.vocabulary.experts import ExpertEjected, ExpertEquivocated
 from mesh.events.vocabulary.network import PeerGreeted
 from mesh.events.vocabulary.node import NodeStarted
 from mesh.events.vocabulary.requests import (
+    Count,
     RequestAnswered,
     RequestAttemptFailed,
+    RequestClassified,
     RequestCompleted,
     RequestDispatched,
+    RequestDissented,
     RequestFailed,
     RequestHedged,
     RequestRouted,
@@ -79,6 +82,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     votes: tuple[Vote, ...]
     failures: tuple[str, ...]
     fallback: str
+    count: Count | None = None
     cached_from: str = ""
     names: dict[str, str] = {}
 
@@ -130,6 +134,7 @@ class Explainer:
             votes=end.votes if end is not None else (),
             failures=end.failures if end is not None else (),
             fallback=end.fallback if isinstance(end, RequestCompleted) else "",
+            count=end.count if end is not None else None,
             cached_from=end.cached_from if isinstance(end, RequestCompleted) else "",
             names={peer: name for peer, name in self._names.items() if name and self._mentions(peer)},
         )
@@ -240,6 +245,14 @@ def _line(fact: Fact) -> str:
             return f"attempt {fact.attempt}: {fact.answer_bytes} bytes after {fact.latency_ms:.0f} ms"
         case RequestAttemptFailed():
             return f"attempt {fact.attempt}: {fact.kind}, {fact.message}"
+        case RequestClassified():
+            scores = ", ".join(f"{domain} {score:.2f}" for domain, score in list(fact.scores.items())[:4])
+            return f"{fact.domain} by {fact.by} ({scores})" + (f", {fact.note}" if fact.note else "")
+        case RequestDissented():
+            return f"{fact.peer}/{fact.expert} signed another answer, {fact.answer_digest[:16]}"
+        case ExpertEquivocated():
+            both = f"{fact.first.answer_digest[:16]} and {fact.second.answer_digest[:16]}"
+            return f"{fact.peer}/{fact.expert} signed two different answers, {both}"
         case _:
             return _fields(fact)
 

@@ -15,6 +15,7 @@ from mesh.experts.backends import concurrency_of, make_backend
 from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
 from mesh.experts.keeping import ContentKeeper
 from mesh.experts.local_expert import LocalExpert
+from mesh.experts.replays import Replays
 from mesh.experts.serving import Serving
 from mesh.identity import Identity
 
@@ -57,6 +58,7 @@ class LocalExperts:
         self._offer_valid_s = offer_valid_s
         self._experts = {config.name: LocalExpert(config, make(config), concurrency_of(config)) for config in configs}
         self._checking: set[LocalExpert] = set()
+        self._replays = Replays()
         self._keeper: asyncio.Task[None] | None = None
         self._announced: tuple[tuple[str, bool], ...] = ()
 
@@ -142,8 +144,10 @@ class LocalExperts:
         try:
             expert = self._expert(call.expert)
             turns = f"{caller}/{call.caller}" if call.caller else caller
-            answer = await expert.work(call, serving.watch(emit), serving.started, caller=turns)
-            signed, emission = serving.answered(answer, expert.backend.model)
+            async with self._replays.turn(caller, call) as said:
+                answer = said.answer or await expert.work(call, serving.watch(emit), serving.started, caller=turns)
+                signed, emission = serving.answered(answer, expert.backend.model)
+                self._replays.keep(said, signed)
         except asyncio.CancelledError:
             serving.cancelled()
             raise

@@ -7,14 +7,15 @@ from mesh.config import ContentPolicy, RoutingConfig
 from mesh.experts.answers import digest
 from mesh.experts.calls import Task
 from mesh.experts.chat import encode_chat
-from mesh.experts.consensus import majority
 from mesh.experts.domains import Classified, classify
 from mesh.experts.queries import AUTO, DOMAINS, Query
 from mesh.experts.rules import Rules
 from mesh.experts.state import RoutingState
+from mesh.experts.voting import Voting, make_voting
 
 CONVERSATION_CHARS = 32
 _FANS_OUT = ("distributed", "consensus")
+_GUESSED = ("keywords", "default")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +38,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str
     policy: str
     fan_out: int
-    quorum: int
+    voting: Voting
     attempts: int
     timeout_s: float
     whole: bool
@@ -62,9 +63,7 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
     size = len(query.content.encode()) + len(chat.encode())
     if size > config.max_content_bytes:
         raise ValueError(f"the content has {size} bytes; routing.max_content_bytes is {config.max_content_bytes}")
-    fan_out = (query.fan_out or config.fan_out) if strategy in _FANS_OUT else 1
-    if query.quorum and (strategy != "consensus" or query.quorum > fan_out):
-        raise ValueError(f"a quorum of {query.quorum} needs the strategy consensus and a fan_out of as many or more")
+    voting = make_voting(query, strategy, config.fan_out, config.consensus)
     return Plan(
         request=request,
         caller=query.caller,
@@ -77,8 +76,8 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
         peer=query.peer,
         strategy=strategy,
         policy=query.policy or config.policy,
-        fan_out=fan_out,
-        quorum=query.quorum or majority(fan_out),
+        fan_out=voting.fan_out if strategy in _FANS_OUT else 1,
+        voting=voting,
         attempts=config.attempts,
         timeout_s=query.timeout_s or config.timeout_s,
         whole=query.delivery == "whole",
@@ -103,6 +102,21 @@ def in_domain(config: RoutingConfig, domain: str) -> RoutingConfig:
     """The settings as they are in a domain."""
     own = config.domains.get(domain)
     return config if own is None else config.model_copy(update=own.model_dump(exclude_none=True))
+
+
+def is_open(plan: Plan) -> bool:
+    """Whether the domain is a guess that `classified` is to replace."""
+    return plan.domain_by in _GUESSED
+
+
+def classified(plan: Plan, domain: str, by: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
+    """The plan with the domain that was found for it, and what is configured for that domain."""
+    settled = query.model_copy(update={"domain": domain})
+    try:
+        plan = make_plan(plan.request, settled, config, state)
+    except ValueError:  # what the caller chose contradicts what is configured there: the caller comes first
+        plan = msgspec.structs.replace(plan, domain=domain, route_domain=domain)
+    return msgspec.structs.replace(plan, domain_by=by)
 
 
 def _needs(query: Query) -> tuple[str, ...]:

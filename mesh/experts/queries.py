@@ -17,7 +17,7 @@ from pydantic import (
 
 from mesh.config import DOMAIN_PATTERN, ContentPolicy, PolicyName
 from mesh.errors import MeshError
-from mesh.events.vocabulary.requests import Vote
+from mesh.events.vocabulary.requests import Count, Vote
 from mesh.experts.calls import AnswerFormat, FailureKind, Task
 from mesh.experts.chat import check_chat, question_of
 
@@ -55,9 +55,11 @@ class Query(BaseModel):
     """One question. What is empty or 0 is taken from the node's configuration.
 
     ``domain`` ``auto`` lets the node guess. ``expert`` and ``peer`` admit only that one. ``quorum`` is how many
-    equal answers a consensus needs; 0: more than half of ``fan_out``. ``delivery`` says what becomes of streamed
-    text: ``stream`` hands every piece on as it comes, so that a connection lost midway fails the request;
-    ``whole`` keeps quiet until there is a complete answer, so that another expert can be tried at any time.
+    equal answers a consensus needs; 0: more than half of ``fan_out``. ``faults`` f, for a consensus, asks ``3f + 1``
+    and needs ``2f + 1``. ``agreement`` says when answers are equal: ``exact``, ``normalised``, or ``semantic`` from a
+    cosine of ``threshold`` on; ``repeat`` how often each is asked, to find who says two things. ``delivery`` says what
+    becomes of streamed text: ``stream`` hands every piece on as it comes, so that a connection lost midway fails the
+    request; ``whole`` keeps quiet until there is a complete answer, so that another expert can be tried at any time.
     ``fallback`` says what may be done when the strategy cannot be followed: ``off``, nothing; ``auto``, less of it, but
     for a consensus; ``on``, that as well, where too few could be asked. ``cache`` ``on``: an answer of before
     to exactly this will do, ``off``: it will not.
@@ -83,6 +85,10 @@ class Query(BaseModel):
     timeout_s: float = Field(default=0.0, ge=0, le=3600, allow_inf_nan=False)
     fan_out: int = Field(default=0, ge=0, le=16)
     quorum: int = Field(default=0, ge=0, le=16)
+    faults: int = Field(default=0, ge=0, le=5)
+    agreement: Literal["", "exact", "normalised", "semantic"] = ""
+    threshold: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
+    repeat: int = Field(default=0, ge=0, le=3)
     delivery: Literal["stream", "whole"] = "stream"
     cache: Literal["", "on", "off"] = ""
     fallback: Literal["", "off", "auto", "on"] = ""
@@ -113,7 +119,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     ``digest`` is `mesh.experts.answers.digest` of ``text``; ``fallback`` says, when not empty, in what way the
     strategy could not be followed as asked; ``failures`` name ``peer/expert: kind`` of what gave nothing.
-    ``format`` and ``finish_reason`` are as in `mesh.experts.calls.Answer`.
+    ``format`` and ``finish_reason`` are as in `mesh.experts.calls.Answer`; ``count`` is how votes were counted, where
+    there were any.
     """
 
     request: str
@@ -136,6 +143,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[str, ...] = ()
     fallback: str = ""
     cached_from: str = ""
+    count: Count | None = None
 
 
 class QueryRejected(MeshError):
@@ -166,6 +174,7 @@ class QueryFailed(MeshError):
         votes: tuple[Vote, ...] = (),
         partial: str = "",
         retry_after_s: float = 0.0,
+        count: Count | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -175,6 +184,7 @@ class QueryFailed(MeshError):
         self.votes = votes
         self.partial = partial
         self.retry_after_s = retry_after_s
+        self.count = count
 
 
 def parse_query(fields: Mapping[str, Any]) -> Query:

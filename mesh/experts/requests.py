@@ -12,17 +12,20 @@ from mesh.config import CacheConfig, RoutingConfig
 from mesh.errors import JournalError
 from mesh.events.envelope import Fact
 from mesh.events.journal import Emission, Journal
-from mesh.events.vocabulary.requests import RequestCancelled, RequestFailed, RequestRejected
+from mesh.events.vocabulary.requests import RequestCancelled, RequestClassified, RequestFailed, RequestRejected
 from mesh.experts.answers import digest, verify_answer
-from mesh.experts.attempt import Services, Verify, clean
+from mesh.experts.attempt import Services, clean
 from mesh.experts.attempts import Attempts
 from mesh.experts.cache import AnswerCache
 from mesh.experts.calls import Emit
+from mesh.experts.classifier import Classifier
 from mesh.experts.delivery import Delivery
 from mesh.experts.departures import Departures
+from mesh.experts.embedder import Embedder
+from mesh.experts.equivocation import Verify
 from mesh.experts.fair_share import has_room
 from mesh.experts.keeping import ContentKeeper
-from mesh.experts.plan import Plan, make_plan
+from mesh.experts.plan import Plan, classified, is_open, make_plan
 from mesh.experts.ports import LocalAsk, RemoteAsk
 from mesh.experts.queries import Outcome, Query, QueryFailed, QueryRejected, RejectionKind, parse_query
 from mesh.experts.recovery import recover
@@ -63,6 +66,8 @@ class Requests:
         seek: Seek | None = None,
         cache: AnswerCache | None = None,
         content: ContentKeeper | None = None,
+        embedder: Embedder | None = None,
+        classifier: Classifier | None = None,
     ) -> None:
         self._services = Services(
             peer_id=peer_id,
@@ -74,7 +79,9 @@ class Requests:
             clock=clock,
             make_seed=make_seed,
             verify=verify,
+            embedder=embedder,
         )
+        self._classifier = classifier or Classifier(default=config.default_domain)
         self._cache = AnswerCache(CacheConfig(), clock.monotonic) if cache is None else cache
         self._journal = journal
         self._config = config
@@ -105,11 +112,11 @@ class Requests:
         Raises QueryRejected (bad input, too much to do, shutting down), QueryFailed (no answer could be had), and
         JournalError when what happened cannot be stored.
         """
-        plan = self._take_in(query)
+        plan, parsed = self._take_in(query)
         taken(plan.request)
         delivery = Delivery(None if plan.whole else emit)
         attempts = Attempts(plan, self._services, delivery)
-        task = asyncio.create_task(self._live(attempts), name=f"request {plan.request}")
+        task = asyncio.create_task(self._live(attempts, parsed), name=f"request {plan.request}")
         self._undecided.add(task)
         self._by_caller[plan.caller] += 1
         try:
@@ -139,7 +146,7 @@ class Requests:
 
     # -- taken in --------------------------------------------------------------------------------------------
 
-    def _take_in(self, query: Query | Mapping[str, Any]) -> Plan:
+    def _take_in(self, query: Query | Mapping[str, Any]) -> tuple[Plan, Query]:
         request = self._make_id()
         caller = query.caller if isinstance(query, Query) else query.get("caller", "")
         self._admit(request, caller)
@@ -148,7 +155,7 @@ class Requests:
             plan = make_plan(request, parsed, self._config, self._services.state)
         except ValueError as error:
             raise self._reject(request, caller, "invalid", str(error), "Correct the request.") from None
-        return plan
+        return plan, parsed
 
     def _admit(self, request: str, caller: object) -> None:
         config, backlog = self._config, self._journal.backlog
@@ -174,13 +181,14 @@ class Requests:
 
     # -- alive -----------------------------------------------------------------------------------------------
 
-    async def _live(self, attempts: Attempts) -> Result:
+    async def _live(self, attempts: Attempts, query: Query) -> Result:
         """From received to its outcome; a task that is cancelled before it starts leaves no trace at all."""
         plan = attempts.plan
         keeping = self._content.begin(plan.request, plan.caller, self._content.policy(plan.domain, plan.keep))
         attempts.journal_keeps_text = keeping.policy == "full"
         attempts.record(received_fact(plan, keeping))
         try:
+            await self._classify(attempts, query)
             result = await self._answer(attempts)
         except asyncio.CancelledError:
             self._cancelled(attempts, self._stopping or "the caller took it back")
@@ -208,6 +216,24 @@ class Requests:
             turn.found(result, whole=attempts.plan.strategy != "distributed" or not attempts.failures)
         return result
 
+    async def _classify(self, attempts: Attempts, query: Query) -> None:
+        """Settle the domain where the caller left it open, and record the choice."""
+        plan, before = attempts.plan, attempts.elapsed_ms
+        if not is_open(plan):
+            return
+        found = await self._classifier.classify(plan.content, attempts.remaining_s)
+        attempts.plan = classified(plan, found.domain, found.by, query, self._config, self._services.state)
+        attempts.record(
+            RequestClassified(
+                request=plan.request,
+                domain=found.domain,
+                by=found.by,
+                scores=found.scores,
+                took_ms=round(attempts.elapsed_ms - before, 3),
+                note=clean(found.note),
+            )
+        )
+
     async def _look_further(self, plan: Plan) -> None:
         """Where nobody known serves the domain, somebody unknown may; the caller's time bounds the search."""
         elsewhere = plan.route_domain and not (plan.expert or plan.peer) and plan.strategy != "local_only"
@@ -230,6 +256,7 @@ class Requests:
             latency_ms=attempts.elapsed_ms,
             votes=failure.votes,
             failures=failure.failures,
+            count=failure.count,
         )
         await self._end(fact, failure.request)
 
@@ -288,6 +315,7 @@ class Requests:
             failures=tuple(attempts.failures),
             fallback=result.fallback,
             cached_from=result.cached_from,
+            count=result.count,
         )
 
 

@@ -16,7 +16,9 @@ from mesh.events.vocabulary import experts, health, network, node, requests
 from mesh.experts.budget import Work, worked
 from mesh.experts.known import Offer, OpenRequest, Peer, Target
 from mesh.experts.links import Link
+from mesh.experts.reliability import Reliability, weight
 from mesh.experts.tracks import Track, answered, dispatched, ejected, failed, readmitted, returned
+from mesh.experts.trust import canary, counted, proven
 
 _Terminal = requests.RequestCompleted | requests.RequestFailed | requests.RequestCancelled | requests.RequestInterrupted
 # How many peers and tracks are remembered; the longest unused ones go first.
@@ -32,6 +34,7 @@ class RoutingState(LiveStruct, msgspec.Struct):
     offers: dict[str, dict[str, Offer]] = {}
     tracks: dict[str, dict[str, Track]] = {}
     requests: dict[str, OpenRequest] = {}
+    reliability: dict[str, dict[str, Reliability]] = {}
     work: Work = msgspec.field(default_factory=Work)
 
     def apply(self, event: Event) -> None:
@@ -52,6 +55,11 @@ class RoutingState(LiveStruct, msgspec.Struct):
     def track(self, target: Target) -> Track:
         """What is remembered of a target; a blank one that is not kept when there is nothing."""
         return self.tracks.get(target.peer, {}).get(target.expert) or Track()
+
+    def weight(self, target: Target) -> float:
+        """What a target's vote weighs (`mesh.experts.reliability`)."""
+        known = self.reliability.get(target.peer, {}).get(target.expert)
+        return 1.0 if known is None else weight(known)
 
     def encoded(self) -> bytes:
         """Canonical JSON of the whole state."""
@@ -215,6 +223,11 @@ def _attempt_failed(state: RoutingState, fact: requests.RequestAttemptFailed, ev
         failed(_track(state, target), fact.kind, float(fact.latency_ms), event.at, late=late)
 
 
+def _completed(state: RoutingState, fact: requests.RequestCompleted, event: Event) -> None:
+    counted(state.reliability, fact)
+    _ended(state, fact, event)
+
+
 def _ended(state: RoutingState, fact: _Terminal, _event: Event) -> None:
     request = state.requests.pop(fact.request, None)
     for target in request.attempts.values() if request is not None else ():
@@ -290,7 +303,9 @@ _FOLDS: Mapping[type[Fact], Callable[[RoutingState, Any, Event], None]] = {
     requests.RequestHedged: _hedged,
     requests.RequestAnswered: _answered,
     requests.RequestAttemptFailed: _attempt_failed,
-    requests.RequestCompleted: _ended,
+    requests.RequestCompleted: _completed,
+    requests.RequestCanaryChecked: lambda state, fact, _event: canary(state.reliability, fact),
+    experts.ExpertEquivocated: lambda state, fact, _event: proven(state.reliability, fact),
     requests.RequestFailed: _ended,
     requests.RequestCancelled: _ended,
     requests.RequestInterrupted: _ended,

@@ -4,7 +4,8 @@ from mesh.events.vocabulary.requests import RequestCompleted, RequestReceived
 from mesh.experts.answers import digest
 from mesh.experts.attempts import Attempts
 from mesh.experts.keeping import Keeping
-from mesh.experts.plan import Plan
+from mesh.experts.plan import Plan, is_open
+from mesh.experts.queries import AUTO
 from mesh.experts.strategies import Result
 
 
@@ -15,7 +16,7 @@ def received_fact(plan: Plan, keeping: Keeping) -> RequestReceived:
     return RequestReceived(
         request=plan.request,
         caller=plan.caller,
-        domain=plan.domain,
+        domain=AUTO if is_open(plan) else plan.domain,
         strategy=plan.strategy,
         policy=plan.policy,
         fan_out=plan.fan_out,
@@ -43,6 +44,7 @@ def completed_fact(attempts: Attempts, result: Result, keeping: Keeping) -> Requ
         votes=result.votes,
         failures=tuple(attempts.failures),
         fallback=result.fallback,
+        count=result.count,
         cached_from=result.cached_from,
         answer=kept.text,
         sealed=kept.sealed,

@@ -5,6 +5,8 @@ import json
 import struct
 from typing import Any
 
+import msgspec
+
 from mesh.experts.queries import Outcome
 
 Json = dict[str, Any]
@@ -49,7 +51,12 @@ def provenance(outcome: Outcome) -> Json:
         "latency_ms": outcome.latency_ms,
         "fallback": outcome.fallback,
         "cached_from": outcome.cached_from,
+        **({"consensus": _consensus(outcome)} if outcome.count is not None else {}),
     }
+
+
+def _consensus(outcome: Outcome) -> Json:
+    return {"count": msgspec.to_builtins(outcome.count), "votes": msgspec.to_builtins(outcome.votes)}
 
 
 class ChatAnswer:

@@ -54,6 +54,10 @@ class MeshOptions(BaseModel):
     timeout_s: float = Field(default=0.0, ge=0, le=3600)
     fan_out: Few = 0
     quorum: Few = 0
+    faults: Annotated[int, Field(ge=0, le=5), BeforeValidator(_whole)] = 0
+    agreement: Literal["", "exact", "normalised", "semantic"] = ""
+    threshold: float = Field(default=0.0, ge=0, le=1)
+    repeat: Annotated[int, Field(ge=0, le=3), BeforeValidator(_whole)] = 0
     delivery: Literal["", "stream", "whole"] = ""
     cache: Literal["", "on", "off"] = ""
     fallback: Literal["", "off", "auto", "on"] = ""

@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import msgspec
+
 from mesh.events.envelope import Fact
 
 
@@ -80,6 +82,29 @@ class ExpertLimited(Fact, frozen=True, kw_only=True):
     baseline_ms: float
 
 
+class SignedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a peer put its name to, besides the request and the expert. ``signature`` is hex."""
+
+    model: str
+    answer_digest: str
+    signature: str
+
+
+class ExpertEquivocated(Fact, frozen=True, kw_only=True):
+    """An expert signed two different answers to one request.
+
+    Both signatures are the peer's over the same ``request``, so anybody can check the proof
+    (`mesh.experts.equivocation.proves`).
+    """
+
+    type: ClassVar[str] = "expert.equivocated"
+    peer: str
+    expert: str
+    request: str
+    first: SignedAnswer
+    second: SignedAnswer
+
+
 class ExpertsSought(Fact, frozen=True, kw_only=True):
     """Nobody known served a domain that was asked for, and the DHT was asked.
 
@@ -129,6 +154,7 @@ FACTS = (
     ExpertExpired,
     ExpertLimited,
     ExpertsSought,
+    ExpertEquivocated,
     ExpertEjected,
     ExpertReadmitted,
 )

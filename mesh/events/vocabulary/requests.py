@@ -1,7 +1,7 @@
 """The life of a request. Their envelope's subject and correlation are both the request's id.
 
-received → routed → dispatched → answered | attempt_failed → completed | failed | cancelled | interrupted;
-bad input leaves only rejected. The serving node leaves served.
+received → classified → routed → dispatched → answered | attempt_failed → completed | failed | cancelled |
+interrupted; bad input leaves only rejected. The serving node leaves served.
 """
 
 from typing import ClassVar
@@ -15,6 +15,7 @@ class RequestReceived(Fact, frozen=True, kw_only=True):
     """A caller asked. ``kept`` is the policy that held: ``content`` has the text under ``full``, ``sealed`` its
     ciphertext under ``sealed`` (`mesh.experts.content.seal`, part ``content``), and both are empty under ``digest``
     and for texts that are too long to keep. Under ``sealed`` the digest is keyed (`mesh.experts.content.keyed_digest`).
+    ``domain`` is ``auto`` where `RequestClassified` settles it.
     """
 
     type: ClassVar[str] = "request.received"
@@ -40,6 +41,22 @@ class RequestRejected(Fact, frozen=True, kw_only=True):
     caller: str
     kind: str
     message: str
+
+
+class RequestClassified(Fact, frozen=True, kw_only=True):
+    """The caller left the domain open, and this node chose it.
+
+    ``by`` is ``embedding``, ``keywords`` or ``default``; ``scores`` is what each domain was worth by that measure (the
+    highest wins; none reached what is needed where ``by`` is ``default``); ``note`` says why it was not the embedding.
+    """
+
+    type: ClassVar[str] = "request.classified"
+    request: str
+    domain: str
+    by: str
+    scores: dict[str, float]
+    took_ms: float
+    note: str = ""
 
 
 class RequestRouted(Fact, frozen=True, kw_only=True):
@@ -136,13 +153,41 @@ class RequestAttemptFailed(Fact, frozen=True, kw_only=True):
 
 
 class Vote(msgspec.Struct, frozen=True, kw_only=True):
-    """One signed answer in a consensus: ``group`` is the digest of the normalised answer it counts for."""
+    """One signed answer in a consensus: ``group`` is the digest of the normalised answer it counts for.
+
+    ``weight`` is what the recorded reliability of its expert made of it, as in the routing decision; ``similarity`` the
+    cosine to the first answer of its group (1.0 unless answers were compared by meaning).
+    """
 
     peer: str
     expert: str
     answer_digest: str
     group: str
     agrees: bool
+    weight: float = 1.0
+    similarity: float = 1.0
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """How the votes of a consensus were counted.
+
+    ``agreement`` is ``exact``, ``normalised`` or ``semantic``, the last with the ``threshold`` of its cosine (else 0).
+    ``support`` votes of ``quorum`` needed were for the outcome, with ``weight`` against ``against``. ``laggards`` had
+    not answered when the outcome was certain and were cancelled; ``equivocated`` signed two different answers, and have
+    no vote. ``note`` says what could not be done as asked.
+    """
+
+    agreement: str
+    threshold: float
+    faults: int
+    asked: int
+    quorum: int
+    support: int
+    weight: float
+    against: float
+    laggards: tuple[str, ...] = ()
+    equivocated: tuple[str, ...] = ()
+    note: str = ""
 
 
 class RequestCompleted(Fact, frozen=True, kw_only=True):
@@ -167,6 +212,7 @@ class RequestCompleted(Fact, frozen=True, kw_only=True):
     failures: tuple[str, ...] = ()
     fallback: str = ""
     answer: str = ""
+    count: Count | None = None
     cached_from: str = ""
     sealed: str = ""
 
@@ -185,6 +231,46 @@ class RequestFailed(Fact, frozen=True, kw_only=True):
     latency_ms: float
     votes: tuple[Vote, ...] = ()
     failures: tuple[str, ...] = ()
+    count: Count | None = None
+
+
+class RequestDissented(Fact, frozen=True, kw_only=True):
+    """An expert signed another answer than the one that a consensus came to.
+
+    ``signature`` (hex) over request, expert, ``model`` and ``answer_digest`` proves that it is the expert's; ``group``
+    is what the answer counted for, ``outcome`` what the others agreed on.
+    """
+
+    type: ClassVar[str] = "request.dissented"
+    request: str
+    peer: str
+    expert: str
+    model: str
+    answer_digest: str
+    signature: str
+    group: str
+    outcome: str
+
+
+class RequestCanaryChecked(Fact, frozen=True, kw_only=True):
+    """An expert was asked a question whose answer is known, as if a caller had asked; ``request`` is its trail.
+
+    ``outcome`` is ``passed``, ``failed`` (another answer), ``equivocated`` (two answers) or ``unanswered``, which says
+    nothing of its honesty. ``expected`` and ``group`` are the digests of what was expected and of what was said.
+    ``draw`` is the seed from which the question and the expert were drawn.
+    """
+
+    type: ClassVar[str] = "request.canary_checked"
+    request: str
+    canary: str
+    domain: str
+    peer: str
+    expert: str
+    outcome: str
+    expected: str
+    group: str
+    latency_ms: float
+    draw: int
 
 
 class RequestCancelled(Fact, frozen=True, kw_only=True):
@@ -244,6 +330,7 @@ class RequestForgotten(Fact, frozen=True, kw_only=True):
 FACTS = (
     RequestReceived,
     RequestRejected,
+    RequestClassified,
     RequestRouted,
     RequestDispatched,
     RequestHedged,
@@ -252,6 +339,8 @@ FACTS = (
     RequestAttemptFailed,
     RequestCompleted,
     RequestFailed,
+    RequestDissented,
+    RequestCanaryChecked,
     RequestCancelled,
     RequestInterrupted,
     RequestServed,

@@ -9,9 +9,12 @@ import asyncio
 from mesh.experts.attempt import Answered
 from mesh.experts.attempts import Attempts
 from mesh.experts.calls import AttemptFailed
-from mesh.experts.consensus import Ballot, Tally, group_of, tally, votes_of
+from mesh.experts.consensus import votes_of
+from mesh.experts.election import Election, dissents
+from mesh.experts.embedder import EmbedderUnavailable, Vector
 from mesh.experts.known import Target
 from mesh.experts.queries import QueryFailed
+from mesh.experts.routing import RoutingDecision
 from mesh.experts.strategies.strategy import Result, nobody
 
 
@@ -22,107 +25,140 @@ class Consensus:
 
     async def run(self, attempts: Attempts) -> Result:
         """See `Strategy.run`."""
-        decision = attempts.route(attempts.plan.fan_out, spread=True)
+        voting = attempts.plan.voting
+        decision = attempts.route(voting.fan_out, spread=True)
         if not decision.chosen:
             raise nobody(attempts, decision)
-        if len(decision.chosen) < attempts.plan.quorum:
+        if len(decision.chosen) < voting.quorum:
             raise QueryFailed(
                 "no_quorum",
-                f"{attempts.plan.quorum} equal answers are needed, and no more than {len(decision.chosen)} can be had",
+                f"{voting.quorum} equal answers are needed, and no more than {len(decision.chosen)} can be had",
             )
-        election = _Election(attempts)
+        polling = _Polling(attempts)
         try:
-            await election.hold(decision.chosen)
+            await polling.hold(decision)
         finally:
-            await election.end()
-        return election.result(len(decision.chosen))
+            await polling.end()
+        return polling.result(len(decision.chosen))
 
 
-class _Election:
+class _SaysTwoThings(Exception):
+    """The expert gave two different answers to this request."""
+
+
+class _Polling:
+    """Asks, and lets `Election` count."""
+
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
-        self._running: dict[asyncio.Task[Answered], int] = {}
-        self._asked: tuple[Target, ...] = ()
-        self._ballots: list[Ballot] = []
+        self._voting = attempts.plan.voting
+        self._election = Election(self._voting, attempts.plan.domain)
+        self._running: dict[asyncio.Task[tuple[Answered, Vector]], int] = {}
         self._answers: dict[int, Answered] = {}
         self._replacements = attempts.plan.attempts - 1
         self._over: AttemptFailed | None = None
 
-    async def hold(self, targets: tuple[Target, ...]) -> None:
+    async def hold(self, decision: RoutingDecision) -> None:
         """Ask, and count until the outcome is certain."""
-        for target in targets:
-            self._ask(target)
-        while self._running and not self._certain():
+        self._ask(decision)
+        while self._running and not self._election.is_certain():
             done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
             for task in sorted(done, key=lambda task: self._running[task]):
                 self._count(task)
 
     async def end(self) -> None:
         """Take back what is still being worked on, and wait until it has let go."""
+        self._election.close(self._running.values())
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def result(self, first_asked: int) -> Result:
-        """The answer of the leading group, in the words of its best ranked member."""
-        count = self._tally()
-        votes = votes_of(self._ballots, count.leader)
-        if not count.decided:
-            raise self._no_quorum(count)
-        ranks = sorted(ballot.rank for ballot in self._ballots if ballot.group == count.leader)
-        best = self._answers[ranks[0]]
-        replaced = len(self._asked) - first_asked
+        """The answer of the leading group, in the words of the member that speaks for it."""
+        election = self._election
+        votes = votes_of(election.ballots, election.tally.leader)
+        if not election.tally.decided:
+            raise self._no_quorum()
+        self._record_dissent()
+        winners = election.winners()
+        best = self._answers[winners[0]]
         return Result(
             text=best.answer.text,
-            winners=tuple(self._asked[rank] for rank in ranks),
+            winners=tuple(election.asked[rank] for rank in winners),
             model=best.answer.model,
-            agreement=round(count.support / count.cast, 4),
+            agreement=round(election.tally.support / election.tally.cast, 4),
             votes=votes,
-            fallback=f"consensus: {replaced} that failed replaced by others" if replaced else "",
+            fallback=self._fallback(first_asked),
+            count=election.count(),
         )
 
-    def _no_quorum(self, count: Tally) -> QueryFailed:
-        if not self._ballots and self._over is not None:
+    def _record_dissent(self) -> None:
+        answers = {rank: (answer.answer.model, answer.answer.signature) for rank, answer in self._answers.items()}
+        for fact in dissents(self._attempts.plan.request, self._election, answers):
+            self._attempts.record(fact)
+
+    def _fallback(self, first_asked: int) -> str:
+        replaced = len(self._election.asked) - first_asked
+        parts = [f"{replaced} that failed replaced by others"] if replaced else []
+        if self._voting.faults and first_asked < self._voting.fan_out:
+            parts.append(f"asked {first_asked} of {self._voting.fan_out}: no more serve it")
+        return f"consensus: {'; '.join(parts)}" if parts else ""
+
+    def _no_quorum(self) -> QueryFailed:
+        election = self._election
+        if not election.ballots and self._over is not None:
             return self._attempts.failed(self._over)
+        count = election.tally
         message = (
             f"{count.support} of {count.cast} answers agree, and {count.quorum} are needed; "
             f"{len(self._attempts.failures)} gave none"
         )
-        return QueryFailed("no_quorum", message, votes=votes_of(self._ballots, ""))
+        if count.support >= count.quorum:
+            message += f"; those {count.support} weigh {count.weight:g}, against {count.against:g}"
+        if election.equivocated:
+            message += f"; {len(election.equivocated)} signed two different answers"
+        return QueryFailed("no_quorum", message, votes=votes_of(election.ballots, ""), count=election.count())
 
-    def _tally(self) -> Tally:
-        return tally(self._ballots, quorum=self._attempts.plan.quorum, outstanding=len(self._running))
+    def _ask(self, decision: RoutingDecision) -> None:
+        weights = {one.target: one.features.reliability for one in decision.candidates}
+        for target in decision.chosen:
+            rank = self._election.ask(target, weights[target])
+            task = asyncio.create_task(self._vote(target), name=f"ask {target}")
+            self._running[task] = rank
 
-    def _certain(self) -> bool:
-        count = self._tally()
-        return count.decided or count.hopeless
+    async def _vote(self, target: Target) -> tuple[Answered, Vector]:
+        answered = await self._attempts.ask(target, signed=True)
+        for _ in range(self._voting.repeat - 1):
+            again = await self._attempts.ask(target, signed=True)
+            if again.digest != answered.digest:
+                raise _SaysTwoThings
+        return answered, await self._meaning(answered.answer.text)
 
-    def _ask(self, target: Target) -> None:
-        rank = len(self._asked)
-        self._asked += (target,)
-        self._running[asyncio.create_task(self._attempts.ask(target, signed=True), name=f"ask {target}")] = rank
+    async def _meaning(self, text: str) -> Vector:
+        if not self._election.by_meaning:
+            return ()
+        try:
+            return await self._attempts.embed(text)
+        except EmbedderUnavailable as error:
+            self._election.note = f"not by meaning: {error}"[:200]
+            return ()
 
-    def _count(self, task: asyncio.Task[Answered]) -> None:
+    def _count(self, task: asyncio.Task[tuple[Answered, Vector]]) -> None:
         rank = self._running.pop(task)
         try:
-            answered = task.result()
+            answered, vector = task.result()
         except AttemptFailed as failure:
             self._over = failure
+            self._election.failed(rank)
             self._replace(failure)
-            return
-        self._answers[rank] = answered
-        ballot = Ballot(
-            rank=rank,
-            target=answered.target,
-            text=answered.answer.text,
-            digest=answered.digest,
-            group=group_of(answered.answer.text),
-        )
-        self._ballots.append(ballot)
+        except _SaysTwoThings:
+            self._election.said_two_things(rank)
+        else:
+            self._answers[rank] = answered
+            self._election.cast(rank, answered.answer.text, answered.digest, vector)
 
     def _replace(self, failure: AttemptFailed) -> None:
         if self._replacements == 0 or not self._attempts.may_retry(failure):
             return
         self._replacements -= 1
-        for target in self._attempts.route(spread=True, excluded=self._asked).chosen:
-            self._ask(target)
+        self._ask(self._attempts.route(spread=True, excluded=self._election.asked))

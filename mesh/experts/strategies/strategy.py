@@ -4,7 +4,7 @@ from typing import Protocol
 
 import msgspec
 
-from mesh.events.vocabulary.requests import Vote
+from mesh.events.vocabulary.requests import Count, Vote
 from mesh.experts.attempt import Answered
 from mesh.experts.attempts import Attempts
 from mesh.experts.calls import AnswerFormat
@@ -30,6 +30,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     format: AnswerFormat = "text"
     finish_reason: str = ""
     cached_from: str = ""
+    count: Count | None = None
 
 
 class Strategy(Protocol):

@@ -2,13 +2,16 @@
 
 from typing import Annotated, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from mesh.events.envelope import Event
 from mesh.events.vocabulary.requests import (
+    Count,
     RequestAnswered,
     RequestAttemptFailed,
     RequestCancelled,
+    RequestClassified,
     RequestCompleted,
     RequestDispatched,
     RequestFailed,
@@ -67,6 +70,8 @@ class RequestRow(Row, frozen=True, kw_only=True, gc=False):
     sealed_answer: Annotated[str | None, "The answer, under the key of the request; NULL once forgotten"] = None
     forgotten_at: Annotated[str | None, "When the key was erased, so that nobody can read the texts any more"] = None
     cached_from: Annotated[str | None, "Request for which the answer was found; NULL: for this one"] = None
+    consensus: Annotated[str | None, "JSON: how the votes were counted: agreement, threshold, quorum, weights"] = None
+    domain_scores: Annotated[str | None, "JSON: what each domain was worth; NULL: the caller chose"] = None
 
 
 def _row(row: RequestRow | None, event: Event) -> RequestRow:
@@ -100,6 +105,15 @@ def _received(_row: None, event: Event, fact: RequestReceived) -> RequestRow:
         first_position=position,
         last_position=position,
     )
+
+
+def _json(value: Count | dict[str, float] | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _classified(row: RequestRow | None, event: Event, fact: RequestClassified) -> RequestRow:
+    row = _row(row, event)
+    return replace(row, domain=fact.domain, domain_scores=_json(fact.scores), last_position=event.position)
 
 
 def _routed(row: RequestRow | None, event: Event, _fact: RequestRouted) -> RequestRow:
@@ -144,6 +158,7 @@ def _completed(row: RequestRow | None, event: Event, fact: RequestCompleted) -> 
         agreement=fact.agreement,
         winners=fact.winners,
         votes=fact.votes,
+        consensus=_json(fact.count),
         failures=fact.failures,
         fallback=fact.fallback or None,
         cached_from=fact.cached_from or None,
@@ -156,7 +171,7 @@ def _completed(row: RequestRow | None, event: Event, fact: RequestCompleted) -> 
 
 
 def _failed(row: RequestRow | None, event: Event, fact: RequestFailed) -> RequestRow:
-    row = replace(_row(row, event), votes=fact.votes, failures=fact.failures)
+    row = replace(_row(row, event), votes=fact.votes, failures=fact.failures, consensus=_json(fact.count))
     return _ended(row, event, "failed", fact.latency_ms, fact.kind, fact.message)
 
 
@@ -200,12 +215,13 @@ def _key(event: Event) -> Key | None:
 
 REQUESTS = Projection(
     name="requests",
-    version=3,
+    version=4,
     row=RequestRow,
     key=("request", "node"),
     key_of=_key,
     handlers={
         RequestReceived: _received,
+        RequestClassified: _classified,
         RequestRouted: _routed,
         RequestDispatched: _dispatched,
         RequestAnswered: _answered,

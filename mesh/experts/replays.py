@@ -1,0 +1,105 @@
+"""One request has one answer: who asks the same again under the same id gets the same words.
+
+An expert that draws its words at random would otherwise sign two different answers to one request, which is how liars
+are known (`mesh.experts.equivocation`), and anybody could make it do so. For the same reason an id that was answered
+is not taken for another question.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import sha256
+
+import msgspec
+
+from mesh.experts.calls import Answer, AttemptFailed, Call
+
+# What is kept of the latest answers, over all callers; of longer ones only that they were given.
+MAX_ANSWERS = 4096
+MAX_BYTES = 16 << 20
+MAX_KEPT = 256 << 10
+_Key = tuple[str, str, str]
+
+
+class Said:
+    """What an expert said to one request: nothing yet, or its ``answer``. ``question`` is a digest."""
+
+    def __init__(self, question: bytes) -> None:
+        self.question = question
+        self.answer: Answer | None = None
+        self.given = False
+        self.size = 0
+        self.turn = asyncio.Lock()
+        self.waiting = 0
+
+
+class Replays:
+    """The latest answers of this node's experts, by caller, request and expert."""
+
+    def __init__(self, *, max_answers: int = MAX_ANSWERS, max_bytes: int = MAX_BYTES) -> None:
+        self._max_answers = max_answers
+        self._max_bytes = max_bytes
+        self._said: OrderedDict[_Key, Said] = OrderedDict()
+        self._bytes = 0
+
+    @asynccontextmanager
+    async def turn(self, caller: str, call: Call) -> AsyncIterator[Said]:
+        """What was said before, once whoever asks the same at this moment is done; to be told what is said now.
+
+        Raises AttemptFailed: ``invalid`` for an id that was used for another question, ``expired``.
+        """
+        said = self._of((caller, call.request, call.expert), _digest(call))
+        said.waiting += 1
+        try:
+            await self._wait(said, call)
+            try:
+                if said.given and said.answer is None:
+                    raise AttemptFailed("failed", f"it was answered before, in over {MAX_KEPT} bytes, and is not kept")
+                yield said
+            finally:
+                said.turn.release()
+        finally:
+            said.waiting -= 1
+            self._forget()
+
+    def keep(self, said: Said, answer: Answer) -> None:
+        """It was answered so."""
+        if said.given:
+            return
+        size = len(answer.text.encode())
+        said.given = True
+        if size <= MAX_KEPT:
+            said.answer, said.size = answer, size
+            self._bytes += size
+
+    def _of(self, key: _Key, question: bytes) -> Said:
+        said = self._said.setdefault(key, Said(question))
+        self._said.move_to_end(key)
+        if said.question != question:
+            raise AttemptFailed("invalid", "this request id was used for another question")
+        return said
+
+    async def _wait(self, said: Said, call: Call) -> None:
+        try:
+            async with asyncio.timeout(call.timeout_ms / 1000):
+                await said.turn.acquire()
+        except TimeoutError:
+            raise AttemptFailed("expired", "the same request is still being worked on") from None
+
+    def _forget(self) -> None:
+        """Let the oldest go, and what was asked for and not answered."""
+        for key in [key for key, said in self._said.items() if not said.given and not said.waiting][:8]:
+            del self._said[key]
+        for key, said in list(self._said.items())[: max(0, len(self._said) - self._max_answers)]:
+            self._drop(key, said)
+        while self._bytes > self._max_bytes:
+            self._drop(*next(iter(self._said.items())))
+
+    def _drop(self, key: _Key, said: Said) -> None:
+        del self._said[key]
+        self._bytes -= said.size
+
+
+def _digest(call: Call) -> bytes:
+    return sha256(msgspec.json.encode((call.content, call.chat, call.task, call.options), order="sorted")).digest()
