@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from inspect import isawaitable
 from secrets import randbits
 from types import TracebackType
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from mesh import __version__
 from mesh.api.failures import RequestFailed
+from mesh.api.pieces import OnText
 from mesh.clock import Clock, SystemClock
 from mesh.config import ExpertConfig, RoutingConfig
 from mesh.embedded.absent import NeedsNode, NodeCalls, NoPeers
@@ -160,7 +162,7 @@ class LocalMesh(History, NodeCalls):
         timeout: float = 0,
         delivery: str = "stream",
         options: dict[str, Any] | None = None,
-        on_text: Callable[[str], None] | None = None,
+        on_text: OnText | None = None,
         **choices: Any,  # noqa: ANN401 - the query's own check is the one that counts
     ) -> Outcome:
         """Ask the experts here: everything as with `mesh.api.client.Mesh.ask`.
@@ -213,9 +215,11 @@ class LocalMesh(History, NodeCalls):
         return self._experts.problems
 
 
-def _awaitable(on_text: Callable[[str], None]) -> Callable[[str], Awaitable[None]]:
+def _awaitable(on_text: OnText) -> Callable[[str], Awaitable[None]]:
     async def emit(piece: str) -> None:
-        on_text(piece)
+        waiting = on_text(piece)
+        if isawaitable(waiting):
+            await waiting
 
     return emit
 

@@ -224,8 +224,6 @@ class LocalExperts:
             expert.problem = str(error) if isinstance(error, MeshError) else f"{type(error).__name__}: {error}"
         if expert.problem and expert.problem != before:
             log.warning("expert cannot serve", expert=expert.config.name, problem=expert.problem)
-        if expert.started and not expert.registered:
-            self._register(expert)
 
     def _register(self, expert: LocalExpert) -> None:
         config = expert.config
