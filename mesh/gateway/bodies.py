@@ -62,7 +62,7 @@ class MeshOptions(BaseModel):
     cache: Literal["", "on", "off"] = ""
     fallback: Literal["", "off", "auto", "on"] = ""
     conversation: str = Field(default="", max_length=256, description="For the policy sticky; default: `user`")
-    keep: Literal["", "full", "sealed", "digest"] = ""
+    keep: Literal["full", "sealed", "digest"] | None = None
 
 
 class Sampling(Body):

@@ -177,7 +177,8 @@ async def test_why_shows_candidates_features_scores_the_choice_and_recomputes_it
     decision, _, trail = ran.output.partition("What happened")
     for word in ("p2c_peak_ewma v", "lowest score wins", "seed", "as of position", "score", "latency ms", "success"):
         assert word in decision
-    assert f"→  …{nodes[1].peer_id[-8:]}  patient" in decision
+    (chosen,) = [line for line in decision.splitlines() if line.startswith("→")]
+    assert f"…{nodes[1].peer_id[-8:]}  patient" in chosen
     assert "excluded    2 more that do not serve the domain" in decision
     assert decision.count("recomputed: identical") == 1
     assert [line.split()[2] for line in trail.splitlines() if line.strip()] == [
@@ -219,8 +220,8 @@ async def test_why_of_what_was_rejected_tells_that(nodes: Nodes) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["why", "nonsense"], 1, ["no event of the request 'nonsense'", "mesh requests"]),
-        (["why", ""], 1, ["no event of the request ''"]),
+        (["why", "nonsense"], 1, ["no request's id begins with 'nonsense'", "mesh requests"]),
+        (["why", ""], 1, ["'' is no request's id"]),
         (["events", "show", "0"], 1, ["there is no event 0", "positions 1 to"]),
         (["events", "show", "999999"], 1, ["there is no event 999999"]),
         (["events", "tail", "--only", "pier"], 1, ["--only pier", "Did you mean peer?"]),
