@@ -6,6 +6,7 @@ pyOpenSSL, which has a callback for it. What a certificate must say is still py-
 """
 
 import datetime as dt
+from contextlib import suppress
 
 import trio
 from cryptography import x509
@@ -101,7 +102,7 @@ class TlsStream(EncryptedMsgReadWriter):
             try:
                 return self._tls.recv(_READ_BYTES)
             except SSL.WantReadError:
-                await self._send(b"")  # an answer of TLS itself, to a change of keys
+                await self._answer()
             except SSL.ZeroReturnError:
                 return b""
             except SSL.Error as error:
@@ -122,18 +123,33 @@ class TlsStream(EncryptedMsgReadWriter):
             self._tls.bio_write(data)
         return bool(data)
 
+    async def _answer(self) -> None:
+        """Send what TLS itself has to say, to a change of keys. A reader never waits for a writer: both ends might."""
+        try:
+            self._sending.acquire_nowait()
+        except trio.WouldBlock:
+            return  # who is sending takes it along
+        try:
+            await self._drain()
+        finally:
+            self._sending.release()
+
     async def _send(self, data: bytes) -> None:
         async with self._sending:
             if data:
                 self._tls.sendall(data)
-            parts = []
-            try:
-                while True:
-                    parts.append(self._tls.bio_read(_READ_BYTES))
-            except SSL.WantReadError:
-                pass
-            if parts:
-                await self._raw.write(b"".join(parts))
+            await self._drain()
+
+    async def _drain(self) -> None:
+        while outgoing := self._outgoing():
+            await self._raw.write(outgoing)
+
+    def _outgoing(self) -> bytes:
+        parts = []
+        with suppress(SSL.WantReadError):
+            while True:
+                parts.append(self._tls.bio_read(_READ_BYTES))
+        return b"".join(parts)
 
     def encrypt(self, data: bytes) -> bytes:
         """See EncryptedMsgReadWriter; `write_msg` does it."""
