@@ -1,6 +1,16 @@
 import asyncio
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.kit.effort import THOROUGH
+
+# How long an example took says how busy the machine was. The usual run draws the same examples each time, so that what
+# fails was changed; `make thorough` draws new ones.
+settings.register_profile(
+    "mesh", deadline=None, derandomize=not THOROUGH, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("mesh")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

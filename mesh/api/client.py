@@ -5,7 +5,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from inspect import isawaitable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
@@ -19,7 +18,7 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from mesh.api.failures import RequestFailed
 from mesh.api.messages import ACCESS, ACKNOWLEDGE, ASK, CANCEL, FORGET, KIND, STATUS, AccessChanged, NodeStatus
-from mesh.api.pieces import How, OnText, Pieces
+from mesh.api.pieces import How, OnText, Pieces, tell
 from mesh.api.whole import whole
 from mesh.config import default_home
 from mesh.errors import NodeUnreachable
@@ -185,7 +184,8 @@ class Mesh:
                 if kind not in ("chunk", "alive"):
                     return msgspec.json.decode(reply.data, type=Outcome)
                 if kind == "chunk":
-                    await _told(on_text, reply.data.decode())
+                    if on_text is not None:
+                        await tell(on_text, reply.data.decode())
                     await whole(self._client.publish(reply.reply))
 
     @asynccontextmanager
@@ -258,14 +258,6 @@ class Mesh:
             raise _no_answer(self._credentials.url) from error
         _raise_error(reply)
         return msgspec.json.decode(reply.data, type=result)
-
-
-async def _told(on_text: OnText | None, text: str) -> None:
-    if on_text is None:
-        return
-    waiting = on_text(text)
-    if isawaitable(waiting):
-        await waiting
 
 
 def _encoded(message: dict[str, Any]) -> bytes:

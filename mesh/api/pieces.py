@@ -2,12 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from inspect import isawaitable
 from typing import Any, TypedDict
 
 from mesh.errors import MeshError
 from mesh.experts.queries import Outcome
 
 OnText = Callable[[str], Awaitable[object] | object]
+
+
+async def tell(on_text: OnText, text: str) -> None:
+    """Hand a piece to who listens, and wait where that takes time."""
+    waiting = on_text(text)
+    if isawaitable(waiting):
+        await waiting
 
 
 class How(TypedDict, total=False):

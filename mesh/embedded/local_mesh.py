@@ -1,8 +1,8 @@
 """A mesh of one, in the caller's process: ``async with LocalMesh() as mesh: await mesh.ask("…")``."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from inspect import isawaitable
+from functools import partial
 from secrets import randbits
 from types import TracebackType
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from mesh import __version__
 from mesh.api.failures import RequestFailed
-from mesh.api.pieces import OnText
+from mesh.api.pieces import OnText, tell
 from mesh.clock import Clock, SystemClock
 from mesh.config import ExpertConfig, RoutingConfig
 from mesh.embedded.absent import NeedsNode, NodeCalls, NoPeers
@@ -191,7 +191,7 @@ class LocalMesh(History, NodeCalls):
             **choices,
         }
         try:
-            return await requests.ask(query, None if on_text is None else _awaitable(on_text))
+            return await requests.ask(query, None if on_text is None else partial(tell, on_text))
         except QueryRejected as rejected:
             raise RequestFailed(rejected.kind, rejected.message, rejected.request) from rejected
         except QueryFailed as failed:
@@ -213,15 +213,6 @@ class LocalMesh(History, NodeCalls):
         """Why each expert that cannot serve now cannot, by name."""
         self._running()
         return self._experts.problems
-
-
-def _awaitable(on_text: OnText) -> Callable[[str], Awaitable[None]]:
-    async def emit(piece: str) -> None:
-        waiting = on_text(piece)
-        if isawaitable(waiting):
-            await waiting
-
-    return emit
 
 
 def _expert_config(**fields: Any) -> ExpertConfig:  # noqa: ANN401 - they are about to be checked

@@ -19,6 +19,10 @@ _DEFAULT_PORT = 4222
 _KEEP_ALIVE_S = 10.0
 
 
+class NoAnswer(BrokerError):
+    """Nobody answered a request in time; it may have been carried out."""
+
+
 class Reply(NamedTuple):
     """The answer to a request."""
 
@@ -103,7 +107,7 @@ class Connection(asyncio.Protocol):
         self.write(f"SUB {subject} {sid}\r\n".encode())
 
     async def request(self, subject: str, payload: bytes = b"", *, timeout: float = 5.0) -> Reply:
-        """Ask and return the first answer. Raises BrokerError when the connection ends or ``timeout`` passes."""
+        """Ask and return the first answer. Raises BrokerError when the connection ends, NoAnswer after ``timeout``."""
         if self._ended is not None:
             raise self._ended
         self._request_count += 1
@@ -115,7 +119,7 @@ class Connection(asyncio.Protocol):
             async with asyncio.timeout(timeout):
                 return await answer
         except TimeoutError:
-            raise BrokerError(f"the NATS server did not answer {subject} within {timeout:g} s") from None
+            raise NoAnswer(f"the NATS server did not answer {subject} within {timeout:g} s") from None
         finally:
             self._requests.pop(number, None)
 

@@ -6,11 +6,12 @@ import os
 
 from mesh.errors import BrokerError
 from mesh.events import jetstream
-from mesh.events.connection import Connection
+from mesh.events.connection import Connection, NoAnswer
 from mesh.events.subjects import STREAM
 from mesh.events.wire import Message, publication, status_of
 
 _PULLS = 3
+_CONSUMERS = 3
 # What is stored is asked for in large pulls, so that the server goes on sending while a batch is folded.
 _BATCH = 4000
 _BATCH_WAITING = 500
@@ -33,7 +34,7 @@ class Pulls:
         self._connection = connection
         self._wait = wait
         self._batch = _BATCH_WAITING if wait else _BATCH
-        self._consumer = f"mesh_{os.urandom(8).hex()}"
+        self._consumer = ""
         self._arrived: list[Message] = []
         self._due = [0] * _PULLS
         self._dry = False
@@ -44,8 +45,19 @@ class Pulls:
         connection.on_lost = self._on_lost
 
     async def begin(self, first: int) -> None:
-        """Start with sequence ``first``. Raises BrokerError."""
-        await jetstream.create_reader(self._connection, self._consumer, first)
+        """Start with sequence ``first``. Raises BrokerError.
+
+        A cluster drops requests while it elects a leader, and may place a consumer on a server that has just died:
+        who got no answer asks again for another one.
+        """
+        for others in reversed(range(_CONSUMERS)):
+            self._consumer = f"mesh_{os.urandom(8).hex()}"
+            try:
+                await jetstream.create_reader(self._connection, self._consumer, first)
+                break
+            except NoAnswer:
+                if not others:
+                    raise
         for slot in range(_PULLS):
             self._connection.subscribe(f"{self._connection.inbox}.p.{slot}", _FIRST_SID + slot)
         self._ask()

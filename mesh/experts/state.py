@@ -186,7 +186,8 @@ def _withdraw(state: RoutingState, target: Target) -> None:
 
 
 def _received(state: RoutingState, fact: requests.RequestReceived, event: Event) -> None:
-    state.requests[fact.request] = OpenRequest(position=event.position, last_position=event.position)
+    if _touch(state, fact.request, event) is None:  # said twice, it is still one request, with the attempts that it has
+        state.requests[fact.request] = OpenRequest(position=event.position, last_position=event.position)
 
 
 def _routed(state: RoutingState, fact: requests.RequestRouted, event: Event) -> None:

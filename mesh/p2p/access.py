@@ -20,6 +20,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+_WORDS = {"not_allowed": "not allowed", "cut_off": "cut off for what it did"}
+
+
 class AccessError(MeshError):
     """A rule that cannot be made, or is not there."""
 
@@ -27,21 +30,22 @@ class AccessError(MeshError):
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """The rules in force: PeerIds and networks in canonical form."""
+    """The rules in force: PeerIds and networks in canonical form. ``cut_off`` are peers that broke the protocol's."""
 
     block: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    cut_off: tuple[str, ...] = ()
 
 
 class Denied(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is turned away: ``rule`` is ``blocked_peer``, ``blocked_address`` or ``not_allowed``."""
+    """Who is turned away: ``rule`` is ``blocked_peer``, ``blocked_address``, ``not_allowed`` or ``cut_off``."""
 
     rule: str
     limit: str
     value: str
 
     def __str__(self) -> str:
-        return f"{self.value} is not allowed" if self.rule == "not_allowed" else f"{self.value} is blocked"
+        return f"{self.value} is {_WORDS.get(self.rule, 'blocked')}"
 
 
 def canonical(text: str) -> tuple[Kind, str]:
@@ -77,6 +81,7 @@ class Gate:
         self.access = access
         self._blocked = _List(access.block)
         self._allowed = _List(access.allow)
+        self._cut_off = frozenset(access.cut_off)
 
     def deny_address(self, ip: str) -> Denied | None:
         """Before the first byte: nothing but the address is known, so that who may be an allowed peer passes."""
@@ -91,8 +96,8 @@ class Gate:
     def deny_peer(self, peer: str, ip: str = "") -> Denied | None:
         """The whole verdict, once the PeerId is proved; ``ip`` is empty where the peer has no address of its own."""
         address = parsed(ip)
-        if peer in self._blocked.peers:
-            return Denied(rule="blocked_peer", limit=peer, value=peer)
+        if (denied := self._barred(peer)) is not None:
+            return denied
         network = self._blocked.network_of(address)
         if network is not None:
             return Denied(rule="blocked_address", limit=str(network), value=ip)
@@ -102,10 +107,17 @@ class Gate:
 
     def deny_dial(self, peer: str) -> Denied | None:
         """Whether the PeerId alone rules out a dial; the addresses are judged by `deny_address`."""
-        if peer in self._blocked.peers:
-            return Denied(rule="blocked_peer", limit=peer, value=peer)
+        if (denied := self._barred(peer)) is not None:
+            return denied
         if self._allowed and not self._allowed.networks and peer not in self._allowed.peers:
             return self._not_allowed(peer)
+        return None
+
+    def _barred(self, peer: str) -> Denied | None:
+        if peer in self._blocked.peers:
+            return Denied(rule="blocked_peer", limit=peer, value=peer)
+        if peer in self._cut_off:
+            return Denied(rule="cut_off", limit="until its pause is over", value=peer)
         return None
 
     def _not_allowed(self, value: str) -> Denied:

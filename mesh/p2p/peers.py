@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import assert_never
 
+import msgspec
 import structlog
 from pydantic import JsonValue
 
@@ -45,6 +46,7 @@ from mesh.p2p.overlay import (
     Restarted,
     Stream,
 )
+from mesh.p2p.penalties import Penalties
 from mesh.p2p.sealed_streams import Sealing
 from mesh.p2p.streams import Fault, Streams, our_hello
 from mesh.p2p.tasks import TaskOwner
@@ -98,7 +100,10 @@ class Peers:
         self._tasks = TaskOwner()
         self.keepers: tuple[asyncio.Task[None], ...] = ()
         rng = random.Random(rng_seed)  # noqa: S311 - spreads redials
-        self._gate = Gate(Access())
+        self._access = Access()
+        self._gate = Gate(self._access)
+        self._penalties = Penalties(config.redial_max_s)
+        self._offended = asyncio.Event()
         self._low_water = config.low_water
         self._let_go_s = config.redial_max_s
         self._let_go_at: dict[str, float] = {}
@@ -169,8 +174,9 @@ class Peers:
         return await self._overlay.open_stream(peer, protocol, timeout)
 
     def misbehaved(self, peer: str, rule: str, detail: str) -> None:
-        """The peer broke a rule of what is built on this: record it, and drop the peer."""
-        self._on_misbehaved(peer, "", rule, detail)
+        """The peer broke a rule of what is built on this: record it, and cut the peer off for a while."""
+        self._chronicle.misbehaved(peer, "", rule=rule, detail=detail)
+        self._cut_off(peer, rule)
 
     def drop(self, peer: str, reason: str) -> None:
         """End every connection to the peer; it is not dialled again for long."""
@@ -188,6 +194,7 @@ class Peers:
         self.keepers = (
             self._tasks.start(self._dialer.run(), "dial peers"),
             self._tasks.start(self._heartbeat.run(), "beat"),
+            self._tasks.start(self._readmit(), "readmit"),
         )
 
     async def stop(self) -> None:
@@ -264,12 +271,19 @@ class Peers:
 
     async def restrict(self, access: Access) -> int:
         """From now on only whom ``access`` admits is connected, dialled and heard; how many were cut off for it."""
-        before, barred = self.connected_links(), [peer for peer in self.known() if self._gate.deny_dial(peer)]
+        self._access = access
+        before = self.connected_links()
+        await self._enforce()
+        return sum(not link.connections for link in before)
+
+    async def _enforce(self) -> None:
+        now = self._clock.monotonic()
+        barred = [peer for peer in self.known() if self._gate.deny_dial(peer)]
+        access = msgspec.structs.replace(self._access, cut_off=self._penalties.kept_out(now))
         self._gate = Gate(access)
-        self._membership.admit_again([p for p in barred if not self._gate.deny_dial(p)], self._clock.monotonic())
+        self._membership.admit_again([peer for peer in barred if not self._gate.deny_dial(peer)], now)
         await self._overlay.restrict(access)
         self._dialer.wake()
-        return sum(not link.connections for link in before)
 
     def let_go(self, peer: str, reason: str) -> None:
         """Disconnect a peer that did nothing wrong; for a while it is neither dialled nor, while it is full, let in."""
@@ -494,10 +508,31 @@ class Peers:
 
     def _on_misbehaved(self, peer: str, address: str, rule: str, detail: str, *, farewell_s: float = 0.0) -> None:
         self._chronicle.misbehaved(peer, address, rule=rule, detail=detail)
+        if self._is_connected(peer):  # else it did not prove yet who it is
+            self._cut_off(peer, rule, farewell_s=farewell_s)
+
+    def _cut_off(self, peer: str, rule: str, *, farewell_s: float = 0.0) -> None:
         link = self._links.get(peer)
-        if link is not None and link.connections:
+        if link is not None:
             link.misbehaved = True
-            self._disconnect(peer, f"misbehaved: {rule}", farewell_s=farewell_s)
+        self._tasks.start(self._keep_out(peer, f"misbehaved: {rule}", farewell_s), f"keep out {peer}")
+
+    async def _keep_out(self, peer: str, reason: str, farewell_s: float) -> None:
+        await self._disconnect_soon(peer, reason, farewell_s)
+        self._penalties.offend(peer, self._clock.monotonic())
+        await self._enforce()
+        self._offended.set()
+
+    async def _readmit(self) -> None:
+        """Let in again, for ever, whose pause is over."""
+        while True:
+            self._offended.clear()
+            pause_s = self._penalties.next_end_in(self._clock.monotonic())
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._offended.wait()
+            except TimeoutError:
+                await self._enforce()
 
     def _disconnect(self, peer: str, reason: str, *, farewell_s: float = 0.0) -> None:
         self._tasks.start(self._disconnect_soon(peer, reason, farewell_s), f"disconnect {peer}")

@@ -254,7 +254,7 @@ class OverlayContract:
             stream, other = await near.stream_to(far)
             stream.writer.write(b"hello")
             assert await other.reader.readexactly(5) == b"hello"
-        assert [len(node.heard.of(Connected)) for node in (a, b)] == [1, 1]
+        assert [len(node.heard.of(Connected)) for node in (a, b)] == [1, 1], (a.heard.facts, b.heard.facts)
         assert not a.heard.of(Disconnected) + b.heard.of(Disconnected)
         await a.overlay.disconnect(b.peer, "done")
         await b.heard.until(lambda: b.heard.of(Disconnected))

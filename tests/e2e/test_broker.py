@@ -23,6 +23,7 @@ from mesh.events.broker_probe import probe
 from mesh.events.readers import credentials_file, load_credentials, reader_instructions
 from mesh.home import Home
 from tests.kit.broker import embedded, running_broker
+from tests.kit.freezing import freeze
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -136,7 +137,7 @@ async def test_a_hung_server_is_killed_and_started_again(tmp_path: Path) -> None
     await broker.start()
     try:
         assert broker.pid is not None
-        os.kill(broker.pid, signal.SIGSTOP)
+        freeze(broker.pid)
         await until(lambda: bool(restarts))
         assert "gave no answer to 3 probes" in restarts[0]
         await broker.health()

@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import AsyncIterator
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from mesh.demo.nodes import NodeProcess, until
 from mesh.events.vocabulary.experts import ExpertsSought
 from mesh.events.vocabulary.network import PeerDiscovered
 from mesh.experts.queries import Query
+from mesh.health.records import ACQUAINTED_AFTER_S
 from mesh.p2p.overlay_memory import MemoryNetwork
 from mesh.p2p.overlay_process import ProcessOverlay
 from tests.kit.asking import identity, says
@@ -76,6 +79,15 @@ async def connect(near: WholeNode, far: WholeNode) -> None:
     await until(connected, within=30, what=f"{near.id} and {far.id} did not connect")
 
 
+async def acquainted(node: NodeProcess, other: NodeProcess) -> bool:
+    async with tables(node) as found:
+        for row in await found.peers():
+            if row["peer"] == other.peer_id and row["connected_at"] and row["last_seen_at"]:
+                since, seen = (datetime.fromisoformat(row[name]) for name in ("connected_at", "last_seen_at"))
+                return (seen - since).total_seconds() > ACQUAINTED_AFTER_S
+    return False
+
+
 async def test_a_node_comes_back_to_whom_it_knew_and_its_leaving_raised_no_alert(tmp_path: Path) -> None:
     async with running_node(tmp_path, "stays", config("stays")) as stays:
         address = (await stays.status()).addresses[0]
@@ -85,7 +97,7 @@ async def test_a_node_comes_back_to_whom_it_knew_and_its_leaving_raised_no_alert
                 return bool((await stays.status()).connected and (await leaves.status()).connected)
 
             await until(together, within=30, what="the two did not connect")
-            await asyncio.sleep(2.5)  # acquainted: its loss would be an alert
+            await until(partial(acquainted, stays, leaves), within=30, what="its loss would not be an alert yet")
             await leaves.stop()
             async with tables(stays) as found:
 

@@ -22,6 +22,7 @@ from mesh.home import Home
 from mesh.identity import Identity
 from tests.kit.broker import embedded, open_journal, running_broker
 from tests.kit.facts import stopped, suspected
+from tests.kit.freezing import frozen
 from tests.kit.records import OWNER, some
 from tests.kit.waiting import until
 
@@ -121,11 +122,10 @@ async def test_a_frozen_server_is_waited_for(tmp_path: Path) -> None:
         journal.emit(stopped())
         await journal.stored()
         assert broker.pid is not None
-        os.kill(broker.pid, signal.SIGSTOP)
-        emission = journal.emit(stopped())
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(emission.stored(), 0.3)
-        os.kill(broker.pid, signal.SIGCONT)
+        with frozen(broker.pid):
+            emission = journal.emit(stopped())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(emission.stored(), 0.3)
         await asyncio.wait_for(emission.stored(), 10)
         await journal.close()
 

@@ -3,14 +3,12 @@
 import asyncio
 import os
 import random
-import signal
 import socket
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
@@ -23,6 +21,7 @@ from mesh.identity import Identity
 from mesh.p2p import overlay_process
 from mesh.p2p.overlay import Connected, Disconnected, Refused, Restarted, Stream, StreamRefused
 from mesh.p2p.overlay_process import ProcessOverlay
+from tests.kit.freezing import freeze, frozen
 from tests.kit.overlays import PROTOCOL, Node, ProcessWorld, Recorder, World, pid_of, reset
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -52,15 +51,6 @@ def overlay(directory: Path, listen: str = "/ip4/127.0.0.1/tcp/0", identity: Ide
     return ProcessOverlay(
         identity or Identity.generate(), config, directory / "run", directory / "overlay.log", agent="test/1"
     )
-
-
-@contextmanager
-def paused(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("seed", [bytes(32), bytes(range(32)), b"\xff" * 32], ids=["zeros", "counting", "ones"])
@@ -135,7 +125,7 @@ async def test_a_frozen_peer_is_noticed(world: World) -> None:
     await a.dial(b)
     near, _ = await a.stream_to(b)
     began = time.monotonic()
-    with paused(pid_of(b)):
+    with frozen(pid_of(b)):
         gone = (await a.heard.until(lambda: a.heard.of(Disconnected)))[0]
         assert "silent" in gone.reason
         assert time.monotonic() - began < SILENCE_S + 3
@@ -146,7 +136,7 @@ async def test_a_frozen_peer_is_noticed(world: World) -> None:
 async def test_who_was_paused_itself_accuses_nobody(world: World) -> None:
     a, b = world.nodes
     await a.dial(b)
-    with paused(pid_of(a)), paused(pid_of(b)):
+    with frozen(pid_of(a)), frozen(pid_of(b)):
         await asyncio.sleep(SILENCE_S + 1.5)
     await asyncio.sleep(2.5)
     assert not a.heard.of(Disconnected)
@@ -160,7 +150,7 @@ async def test_an_overlay_process_that_hangs_is_replaced(world: World, monkeypat
     await a.dial(b)
     monkeypatch.setattr(overlay_process, "_CHECK_TIMEOUT_S", 0.5)
     hung = pid_of(b)
-    os.kill(hung, signal.SIGSTOP)
+    freeze(hung)
     await b.heard.until(lambda: b.heard.of(Restarted), 30)
     assert not psutil.pid_exists(hung)
     assert {fact.peer for fact in b.heard.of(Disconnected)} == {a.peer}
@@ -256,7 +246,7 @@ async def test_a_stream_that_only_we_closed_is_over_for_the_peer_in_the_end(worl
 async def test_an_answer_that_comes_too_late_is_let_go(world: World) -> None:
     a, b = world.nodes
     await a.dial(b)
-    with paused(pid_of(b)), pytest.raises(StreamRefused):
+    with frozen(pid_of(b)), pytest.raises(StreamRefused):
         await a.overlay.open_stream(b.peer, PROTOCOL, 0.2)
     late = (await b.heard.until(lambda: b.heard.streams))[0]
     assert await asyncio.wait_for(late.reader.read(), 10) == b""

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from mesh.p2p.calls import CallFailed
+from tests.kit.freezing import freeze, thaw
 from tests.kit.peer_child import real_node
 from tests.kit.peer_nodes import until
 
@@ -111,9 +112,9 @@ async def test_a_frozen_node_is_found_within_five_seconds_accuses_nobody_and_rej
 async def test_while_our_own_overlay_is_frozen_nobody_is_accused(tmp_path):
     async with connected(tmp_path) as (node, overlay, other):
         await asyncio.sleep(1)
-        os.kill(overlay.pid, signal.SIGSTOP)
+        freeze(overlay.pid)
         await asyncio.sleep(5)  # at the node's other end silence is confirmed as death by now
-        os.kill(overlay.pid, signal.SIGCONT)
+        thaw(overlay.pid)
         await until(lambda: node.of("peer.disconnected", other.peer), 10)
         await until(lambda: other.peer in node.peers.connected(), 30)
         assert (await node.peers.call(other.peer, "echo", {}, b"back", timeout=10)).body == b"back"

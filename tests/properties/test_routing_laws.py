@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mesh.events.codec import decode, encode
@@ -157,6 +157,7 @@ def test_a_state_can_be_saved_anywhere_and_taken_up_again(script: list[Any], cut
 
 
 @given(SCRIPT)
+@example([received("r0"), dispatched("r0", "p", 1), received("r0")])
 def test_nothing_is_ever_negative_and_nothing_dead_is_chosen(script: list[Any]) -> None:
     events = play(script)
     state = RoutingState(US)

@@ -12,7 +12,7 @@ from mesh.events.vocabulary.network import PeerConfirmedDown, PeerDialFailed, Pe
 from mesh.p2p import messages
 from mesh.p2p.calls import CallFailed, InboundCall, Reply
 from mesh.p2p.messages import PROTOCOL
-from mesh.p2p.overlay import OverlayDown, OverlayFact, Stream
+from mesh.p2p.overlay import DialFailed, OverlayDown, OverlayFact, Stream
 from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
 from tests.kit.loop_clock import LoopClock
 from tests.kit.peer_nodes import PeerNode, introduce, nodes, until
@@ -188,6 +188,29 @@ async def test_a_peer_that_breaks_the_protocol_is_dropped_recorded_and_others_ar
         assert "evil" not in a.peers._links
         await evil.stop()
         await mute.hang_up(stream)
+
+
+async def test_who_broke_the_protocol_is_kept_out_for_a_while_and_longer_the_next_time():
+    async with nodes("a") as (network, made):
+        a = made["a"]
+        evil, mute = MemoryOverlay(network, "evil"), Mute()
+        await evil.start(mute, protocols=[PROTOCOL], topics=[])
+        for offences, pause_s in enumerate((60, 120)):
+            await evil.dial("a", a.overlay.addresses, 1)
+            stream = await evil.open_stream("a", PROTOCOL, 1)
+            stream.writer.write(b"\xff" * 100)
+            await until(lambda offences=offences: len(a.of("peer.disconnected", "evil")) > offences)
+            await asyncio.sleep(pause_s - 1)
+            with pytest.raises(DialFailed, match="hung up"):
+                await evil.dial("a", a.overlay.addresses, 1)
+            assert a.of("peer.refused", "evil")[-1].rule == "cut_off"
+            with pytest.raises(DialFailed, match="cut off"):
+                await a.overlay.dial("evil", evil.addresses, 1)
+            await mute.hang_up(stream)
+            await asyncio.sleep(1)
+        await evil.dial("a", a.overlay.addresses, 1)
+        assert len(a.of("peer.connected", "evil")) == 3
+        await evil.stop()
 
 
 async def test_a_hundred_bad_peers_leave_nothing_behind():

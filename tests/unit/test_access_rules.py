@@ -21,8 +21,8 @@ from tests.kit.tables import only_row
 A, B, US = (identity(number).peer_id for number in (1, 2, 3))
 
 
-def gate(block: tuple[str, ...] = (), allow: tuple[str, ...] = ()) -> Gate:
-    return Gate(Access(block=block, allow=allow))
+def gate(block: tuple[str, ...] = (), allow: tuple[str, ...] = (), cut_off: tuple[str, ...] = ()) -> Gate:
+    return Gate(Access(block=block, allow=allow, cut_off=cut_off))
 
 
 def rule(denied: object) -> str:
@@ -54,6 +54,13 @@ def test_what_is_no_rule_is_named(written: str) -> None:
 
 def test_without_rules_everybody_is_let_in() -> None:
     assert gate().deny_address("192.0.2.1") is gate().deny_peer(A, "192.0.2.1") is gate().deny_dial(A) is None
+
+
+def test_a_peer_that_was_cut_off_is_neither_dialled_nor_let_in() -> None:
+    cut_off = gate(cut_off=(A,))
+    assert rule(cut_off.deny_peer(A, "192.0.2.1")) == rule(cut_off.deny_dial(A)) == "cut_off"
+    assert str(cut_off.deny_peer(A)) == f"{A} is cut off for what it did"
+    assert cut_off.deny_address("192.0.2.1") is cut_off.deny_peer(B, "192.0.2.1") is None
 
 
 def test_a_blocked_peer_is_let_in_from_nowhere() -> None:
