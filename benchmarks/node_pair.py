@@ -30,8 +30,8 @@ async def echo(call: InboundCall) -> Reply:
 async def serve(home: Home) -> None:
     node = Node(home, load_config(home.root))
     await node.start()
-    node.peers.serve(METHOD, echo)
-    print(json.dumps({"address": node.overlay.addresses[0], "peer": node.identity.peer_id}), flush=True)
+    node.networking.peers.serve(METHOD, echo)
+    print(json.dumps({"address": node.networking.overlay.addresses[0], "peer": node.identity.peer_id}), flush=True)
     await node.failed()
 
 
@@ -42,16 +42,16 @@ async def ask(home: Home, sequential: int, users: int, each: int) -> None:
         peer = await server_of(node)
 
         async def call() -> None:
-            reply = await node.peers.call(peer, METHOD, {}, BODY.encode(), timeout=30)
+            reply = await node.networking.peers.call(peer, METHOD, {}, BODY.encode(), timeout=30)
             assert reply.body == BODY.encode()
 
         async def request() -> None:
-            outcome = await node.requests.ask({"content": BODY, "domain": "language", "timeout_s": 30})
+            outcome = await node.answering.requests.ask({"content": BODY, "domain": "language", "timeout_s": 30})
             assert outcome.peers == (peer,)
 
         figures = {"call": await figures_of(call, sequential, users, each)}
         figures["request"] = await figures_of(request, sequential, users, max(1, each // 4))
-        figures["events"] = {"stored": float(node.journal.stored_position)}
+        figures["events"] = {"stored": float(node.journaling.journal.stored_position)}
         print(json.dumps(figures), flush=True)
     finally:
         await node.stop("measured")
@@ -59,8 +59,9 @@ async def ask(home: Home, sequential: int, users: int, each: int) -> None:
 
 async def server_of(node: Node) -> str:
     """The PeerId of the server, once its expert can be asked."""
+    offers = node.journaling.routing.offers
     async with asyncio.timeout(WITHIN_S):
-        while not (peers := [peer for peer in node.peers.connected() if node.routing_state.offers.get(peer)]):
+        while not (peers := [peer for peer in node.networking.peers.connected() if offers.get(peer)]):
             await asyncio.sleep(0.05)
     return peers[0]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from mesh.clock import Clock, SystemClock
+from mesh.keeper import Keeper
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _TERM_GRACE_S = 5.0
@@ -67,7 +68,7 @@ class SupervisedProcess:
         self._pass_fds = tuple(pass_fds)
         self._clock = clock or SystemClock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self.keeper = Keeper(f"keep {self.name}")
         self.restarts = 0
 
     @property
@@ -75,22 +76,14 @@ class SupervisedProcess:
         """The process id, or None while there is no process."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
-    @property
-    def keeper(self) -> "asyncio.Task[None] | None":
-        """The task that keeps it running; it ends only by `stop`, so its owner watches it for failure."""
-        return self._keeper
-
     async def start(self) -> None:
         """Start it, wait until it serves, and keep it running from then on."""
         await self._launch()
-        self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
+        self.keeper.begin(self._keep())
 
     async def stop(self) -> None:
         """End it: SIGTERM, then SIGKILL after five seconds."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
+        await self.keeper.end()
         await self._end()
 
     def kill(self) -> None:

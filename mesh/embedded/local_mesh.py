@@ -201,7 +201,7 @@ class LocalMesh(History, NodeCalls):
     def _running(self) -> Requests:
         if self._requests is None:
             raise MeshError("the mesh is not open", remedy="Use it as `async with mesh: …`.")
-        keeper = self._experts.keeper
+        keeper = self._experts.keeper.task
         if keeper is not None and keeper.done():
             raise MeshError("the experts are no longer looked after", remedy="Open the mesh again.") from (
                 None if keeper.cancelled() else keeper.exception()

@@ -1,6 +1,5 @@
 """A nats-server of our own: one child process, one store, one port that stays the same."""
 
-import asyncio
 import secrets
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from mesh.events.broker_probe import probe
 from mesh.events.broker_settings import ServerSettings
 from mesh.events.readers import credentials_file, load_credentials
 from mesh.home import Home
+from mesh.keeper import Keeper
 from mesh.processes import SupervisedProcess, describe_exit
 
 ROLES: tuple[Role, ...] = ("node", "operator", "reader", "worker", "recruiter")
@@ -60,7 +60,7 @@ class EmbeddedBroker:
         self._lock: StoreLock | None = None
         self._process: SupervisedProcess | None = None
         self._serving: int | None = None
-        self._watchdog: asyncio.Task[None] | None = None
+        self.keeper = Keeper("broker watchdog")
         self._hung = ""
 
     @property
@@ -81,11 +81,6 @@ class EmbeddedBroker:
         """The server's process id, while there is one."""
         return self._process.pid if self._process is not None else None
 
-    @property
-    def watchdog(self) -> "asyncio.Task[None] | None":
-        """The task that watches the server; it ends only by `stop`, or with a BrokerError when all else failed."""
-        return self._watchdog
-
     def address(self, role: Role) -> BrokerAddress:
         """See `Broker.address`."""
         return BrokerAddress(self.url, role, self.settings.passwords[role])
@@ -105,14 +100,11 @@ class EmbeddedBroker:
         except BaseException:
             await self.stop()
             raise
-        self._watchdog = asyncio.create_task(self._watch(), name="broker watchdog")
+        self.keeper.begin(self._watch())
 
     async def stop(self) -> None:
         """See `Broker.stop`."""
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            await asyncio.gather(self._watchdog, return_exceptions=True)
-            self._watchdog = None
+        await self.keeper.end()
         if self._process is not None:
             await self._process.stop()
             self._process = None

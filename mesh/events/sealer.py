@@ -17,6 +17,7 @@ from mesh.events.store import Head
 from mesh.events.vocabulary.journal import JournalSealed
 from mesh.home import Home
 from mesh.identity import Identity
+from mesh.keeper import Keeper
 
 INTERVAL_S = 60.0
 # The broker syncs its files once a second (`process`), so what was acknowledged this long ago outlives a power cut.
@@ -43,7 +44,7 @@ class Sealer:
         self._identity = identity
         self._clock = clock
         self._head_file = home.journal_head
-        self._task: asyncio.Task[None] | None = None
+        self.keeper = Keeper("sealer")
         self._every = every
         self._interval_s = interval_s
         self._settle_s = settle_s
@@ -60,21 +61,13 @@ class Sealer:
             subject=self._journal.origin,
         )
 
-    @property
-    def task(self) -> "asyncio.Task[None] | None":
-        """The task that seals; it ends only by `stop`, so its owner watches it for failure."""
-        return self._task
-
     async def start(self) -> None:
         """Seal from now on, at every interval in which there was something new."""
-        self._task = asyncio.create_task(self._run(), name="sealer")
+        self.keeper.begin(self._run())
 
     async def stop(self) -> None:
         """Seal what is new and remember where the journal ends, if it still takes events. Close it afterwards."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self.keeper.end()
         try:
             if self._unsealed:
                 self.seal()

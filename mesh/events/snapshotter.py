@@ -12,6 +12,7 @@ from mesh.events.journal import Journal, Resumed
 from mesh.events.live_state import LiveState
 from mesh.events.snapshots import Snapshot, SnapshotFiles
 from mesh.events.store import EventStore
+from mesh.keeper import Keeper
 
 EVERY = 50_000
 # A stop after fewer new events than these leaves none: folding them takes no time.
@@ -34,7 +35,7 @@ class Snapshotter:
         self._taken_at = 0
         self._journal: Journal | None = None
         self._due = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self.keeper = Keeper("snapshotter")
 
     async def resume(self, store: EventStore, last: int) -> Resumed:
         """Bring the states to the newest snapshot that the journal bears out; see `Journal.open`."""
@@ -44,24 +45,16 @@ class Snapshotter:
         self._taken_at = snapshot.position
         return Resumed(snapshot.position, snapshot.origin_seq)
 
-    @property
-    def task(self) -> "asyncio.Task[None] | None":
-        """The task that takes them; it ends only by `stop`, so its owner watches it for failure."""
-        return self._task
-
     async def watch(self, journal: Journal) -> None:
         """Take snapshots of the open ``journal`` from now on."""
         self._journal = journal
         journal.listen(self._count)
         self._count()
-        self._task = asyncio.create_task(self._run(), name="snapshotter")
+        self.keeper.begin(self._run())
 
     async def stop(self) -> None:
         """Take a last one where it is worth it. Close the journal afterwards."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self.keeper.end()
         if self._journal is not None and self._journal.position - self._taken_at >= WORTH_IT:
             await self._take(self._journal)
 

@@ -1,6 +1,5 @@
 """Asks canaries at random times, and records what came of each."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -16,6 +15,7 @@ from mesh.experts.normalise import group_of
 from mesh.experts.queries import Outcome, Query, QueryFailed, QueryRejected
 from mesh.experts.requests import Requests
 from mesh.experts.state import RoutingState
+from mesh.keeper import Keeper
 
 # How a canary is named among the callers; the expert that is asked sees no caller.
 CALLER = "canary"
@@ -49,18 +49,16 @@ class CanaryKeeper:
         self._interval_s = interval_s
         self._clock = clock
         self._make_seed = make_seed
-        self.task: asyncio.Task[None] | None = None
+        self.keeper = Keeper("ask canaries")
 
     async def start(self) -> None:
         """Begin, where there is anything to ask."""
         if self._canaries:
-            self.task = asyncio.create_task(self._keep(), name="ask canaries")
+            self.keeper.begin(self._keep())
 
     async def stop(self) -> None:
         """Ask no more."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        await self.keeper.end()
 
     async def _keep(self) -> None:
         while True:

@@ -15,6 +15,7 @@ from mesh.events.journal import Journal
 from mesh.events.vocabulary.experts import ExpertOffered, ExpertsSought
 from mesh.experts.ports import Finder, Introductions, LocalAsk
 from mesh.experts.state import RoutingState
+from mesh.keeper import Keeper
 from mesh.p2p.tasks import TaskOwner
 
 LOOKUP_S = 3.0
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class Directory:
-    """Publishes what this node serves, and seeks what nobody it knows does. ``keeper`` ends only by `stop`."""
+    """Publishes what this node serves, and seeks what nobody it knows does."""
 
     def __init__(
         self,
@@ -54,18 +55,16 @@ class Directory:
         self._sought: dict[str, float] = {}
         self._seeking: dict[str, asyncio.Task[None]] = {}
         self._tasks = TaskOwner()
-        self.keeper: asyncio.Task[None] | None = None
+        self.keeper = Keeper("publish domains")
         journal.listen(self._hear)
 
     async def start(self) -> None:
         """Publish, from now on."""
-        self.keeper = asyncio.create_task(self._keep(), name="publish domains")
+        self.keeper.begin(self._keep())
 
     async def stop(self) -> None:
         """End; nothing of it runs when this returns."""
-        if self.keeper is not None:
-            self.keeper.cancel()
-            await asyncio.gather(self.keeper, return_exceptions=True)
+        await self.keeper.end()
         await self._tasks.end()
 
     def changed(self) -> None:

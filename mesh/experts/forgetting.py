@@ -10,6 +10,7 @@ from mesh.clock import Clock
 from mesh.events.journal import Journal
 from mesh.events.vocabulary.requests import RequestForgotten
 from mesh.experts.content_keys import ContentKeys
+from mesh.keeper import Keeper
 
 _DAY_S = 86_400.0
 _LONGEST_PAUSE_S = 3600.0
@@ -48,7 +49,7 @@ class Forgetter:
         self._clock = clock
         self._retain_s = retain_days * _DAY_S
         self._on_forgotten = on_forgotten
-        self._keeper: asyncio.Task[None] | None = None
+        self.keeper = Keeper("forget old content")
         self._one_at_a_time = asyncio.Lock()
 
     async def start(self) -> None:
@@ -57,19 +58,11 @@ class Forgetter:
         if left:
             await self._record(sorted(left), actor="", reason="told")
         if self._retain_s:
-            self._keeper = asyncio.create_task(self._keep(), name="forget old content")
+            self.keeper.begin(self._keep())
 
     async def stop(self) -> None:
         """Forget nothing more by itself."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
-
-    @property
-    def keeper(self) -> "asyncio.Task[None] | None":
-        """The task that forgets by itself; its owner watches it for failure."""
-        return self._keeper
+        await self.keeper.end()
 
     async def forget(self, requests: Iterable[str], *, actor: str, reason: str = "told") -> Forgotten:
         """Erase the keys of these requests. On return that is stored; raises OSError where a key cannot be erased."""

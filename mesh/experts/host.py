@@ -18,6 +18,7 @@ from mesh.experts.local_expert import LocalExpert
 from mesh.experts.replays import Replays
 from mesh.experts.serving import Serving
 from mesh.identity import Identity
+from mesh.keeper import Keeper
 
 _START_TIMEOUT_S = 120.0
 _CHECK_TIMEOUT_S = 10.0
@@ -59,20 +60,17 @@ class LocalExperts:
         self._experts = {config.name: LocalExpert(config, make(config), concurrency_of(config)) for config in configs}
         self._checking: set[LocalExpert] = set()
         self._replays = Replays()
-        self._keeper: asyncio.Task[None] | None = None
+        self.keeper = Keeper("check experts")
         self._announced: tuple[tuple[str, bool], ...] = ()
 
     async def start(self) -> None:
         """Start every backend and record each expert that serves. Never fails for the sake of one expert."""
         await self._check_all()
-        self._keeper = asyncio.create_task(self._keep(), name="check experts")
+        self.keeper.begin(self._keep())
 
     async def stop(self, reason: str = "the node is stopping") -> None:
         """Withdraw every expert, end the calls in flight as ``unavailable``, and stop the backends."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
+        await self.keeper.end()
         for expert in self._experts.values():
             if expert.registered:
                 expert.registered = False
@@ -109,11 +107,6 @@ class LocalExperts:
             await expert.stop()
         except Exception as error:  # noqa: BLE001 - whatever a backend raises, the other experts go on
             log.error("backend did not stop cleanly", expert=name, error=repr(error))  # noqa: TRY400 - it is told
-
-    @property
-    def keeper(self) -> "asyncio.Task[None] | None":
-        """The task that checks the backends; it ends only by `stop`, so its owner watches it for failure."""
-        return self._keeper
 
     @property
     def problems(self) -> dict[str, str]:

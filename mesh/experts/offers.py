@@ -21,6 +21,7 @@ from mesh.experts.offer_news import is_news
 from mesh.experts.ports import Gossip, Introductions, LocalAsk
 from mesh.experts.state import RoutingState
 from mesh.experts.wire_offers import MAX_VALID_S, OFFERS, decode_answer, decode_offers, encode_offers
+from mesh.keeper import Keeper
 from mesh.p2p.calls import CallFailed, InboundCall, Reply
 from mesh.p2p.tasks import TaskOwner
 
@@ -80,7 +81,7 @@ class OfferBoard:
         self._tasks = TaskOwner()
         self._pulls = asyncio.Semaphore(PULLS_AT_ONCE)
         self._wake = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
+        self.keeper = Keeper("keep offers")
         self._announced: frozenset[str] = frozenset()
         self._announced_at = float("-inf")
         self._news = False
@@ -96,19 +97,12 @@ class OfferBoard:
 
     async def start(self) -> None:
         """Announce what this node serves, and go on announcing, pulling and expiring until `stop`."""
-        self._keeper = asyncio.create_task(self._keep(), name="keep offers")
+        self.keeper.begin(self._keep())
 
     async def stop(self) -> None:
         """End; nothing of it runs when this returns."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self.keeper.end()
         await self._tasks.end()
-
-    @property
-    def keeper(self) -> "asyncio.Task[None] | None":
-        """The task that does it; it ends only by `stop`, so its owner watches it for failure."""
-        return self._keeper
 
     async def _keep(self) -> None:
         while True:

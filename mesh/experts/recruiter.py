@@ -9,6 +9,7 @@ from mesh.clock import Clock
 from mesh.errors import MeshError
 from mesh.experts.host import LocalExperts
 from mesh.experts.recruiting import ExpertSource, Recruit, Roll
+from mesh.keeper import Keeper
 
 _FIND_TIMEOUT_S = 15.0
 
@@ -28,24 +29,16 @@ class Recruiter:
         self._most = most
         self._rolls = [Roll() for _ in sources]
         self._problems = [""] * len(self._sources)
-        self._keeper: asyncio.Task[None] | None = None
-
-    @property
-    def keeper(self) -> "asyncio.Task[None] | None":
-        """The task that looks; it ends only by `stop`, so its owner watches it for failure."""
-        return self._keeper
+        self.keeper = Keeper("recruit experts")
 
     async def start(self) -> None:
         """Begin to look."""
         if self._sources:
-            self._keeper = asyncio.create_task(self._keep(), name="recruit experts")
+            self.keeper.begin(self._keep())
 
     async def stop(self) -> None:
         """Look no more. The experts are the host's to stop."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
+        await self.keeper.end()
         await asyncio.gather(*(source.close() for source in self._sources))
 
     async def _keep(self) -> None:

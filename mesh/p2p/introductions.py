@@ -1,11 +1,11 @@
 """Peers that this node does not see by itself: those of its past, of its configuration, and those others tell of."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mesh.clock import Clock
 from mesh.config import OverlayConfig
+from mesh.keeper import Keeper
 from mesh.p2p.addresses import static_peers
 from mesh.p2p.hints import HintBudget, is_name_of_peer, usable
 from mesh.p2p.peer_book import PeerBook
@@ -36,7 +36,7 @@ class Introducer:
         self._bootstrap = static_peers(config.bootstrap, own, "bootstrap")
         self._budget = HintBudget()
         self._tried: dict[str, float] = {}
-        self.keeper: asyncio.Task[None] | None = None
+        self.keeper = Keeper("bootstrap")
 
     async def start(self, book: PeerBook) -> None:
         """Dial those of before, and bootstrap peers whenever there is nobody else."""
@@ -45,13 +45,11 @@ class Introducer:
         for peer, addresses in known:
             self._peers.learn(peer, addresses, "store", within_s=within_s)
         if self._bootstrap:
-            self.keeper = asyncio.create_task(self._keep_bootstrapped(), name="bootstrap")
+            self.keeper.begin(self._keep_bootstrapped())
 
     async def stop(self) -> None:
         """End; nothing of it runs when this returns."""
-        if self.keeper is not None:
-            self.keeper.cancel()
-            await asyncio.gather(self.keeper, return_exceptions=True)
+        await self.keeper.end()
 
     async def _keep_bootstrapped(self) -> None:
         while True:

@@ -130,7 +130,7 @@ class ProcessOverlay:
             raise
         self._release()
         self._watchdog = asyncio.create_task(self._watch(), name="overlay watchdog")
-        for task in (self._watchdog, self._process.keeper):
+        for task in (self._watchdog, self._process.keeper.task):
             if task is not None:
                 task.add_done_callback(_log_failure)
 

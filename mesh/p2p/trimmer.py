@@ -1,15 +1,14 @@
 """Keeps the number of connected peers below the high-water mark: decides, records the decision, carries it out."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 
 from mesh.clock import Clock
 from mesh.config import OverlayConfig
 from mesh.events.journal import Journal
 from mesh.events.vocabulary.access import ConnectionsTrimmed, Trimmed
+from mesh.keeper import Keeper
 from mesh.p2p.link import Link
 from mesh.p2p.peers import Peers
-from mesh.p2p.tasks import TaskOwner
 from mesh.p2p.trimming import Plan, Standing, Use, plan, sole_domains
 
 _LOOK_EVERY_S = 1.0
@@ -18,7 +17,7 @@ Uses = Callable[[], tuple[Mapping[str, Use], frozenset[str]]]
 
 
 class Trimmer:
-    """Looks once a second. ``keeper`` ends only by `stop`: its owner watches it for failure."""
+    """Looks once a second."""
 
     def __init__(self, peers: Peers, journal: Journal, config: OverlayConfig, clock: Clock, *, uses: Uses) -> None:
         self._peers = peers
@@ -26,16 +25,15 @@ class Trimmer:
         self._config = config
         self._clock = clock
         self._uses = uses
-        self._tasks = TaskOwner()
-        self.keeper: asyncio.Task[None] | None = None
+        self.keeper = Keeper("trim connections")
 
     async def start(self) -> None:
         """Begin to look."""
-        self.keeper = self._tasks.start(self._run(), "trim connections")
+        self.keeper.begin(self._run())
 
     async def stop(self) -> None:
         """Look no more."""
-        await self._tasks.end()
+        await self.keeper.end()
 
     async def _run(self) -> None:
         while True:

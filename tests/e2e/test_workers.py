@@ -74,8 +74,8 @@ async def hall(source: ExpertSource) -> AsyncIterator[Hall]:
     await recruiter.start()
     try:
         yield it
-        assert recruiter.keeper is not None
-        assert not recruiter.keeper.done()
+        assert recruiter.keeper.task is not None
+        assert not recruiter.keeper.task.done()
     finally:
         await recruiter.stop()
         await it.experts.stop()

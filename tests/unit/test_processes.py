@@ -126,7 +126,7 @@ async def test_the_first_start_that_fails_raises_and_leaves_no_process(tmp_path)
     with pytest.raises(RuntimeError, match="exited with status 3"):
         await child.process.start()
     assert child.process.pid is None
-    assert child.process.keeper is None
+    assert child.process.keeper.task is None
     assert "no licence" in child.log.read_text()
 
 

@@ -189,8 +189,8 @@ async def test_without_room_the_node_goes_on(tmp_path: Path) -> None:
     await snapshotter.watch(journal)
     for number in range(12):
         await journal.emit(started(number)).stored()
-    assert snapshotter.task is not None
-    assert not snapshotter.task.done()
+    assert snapshotter.keeper.task is not None
+    assert not snapshotter.keeper.task.done()
     await snapshotter.stop()
     await journal.emit(NodeStopped(reason="")).stored()
 

@@ -18,6 +18,7 @@ from mesh.events.journal import Journal
 from mesh.events.store import EventReader
 from mesh.events.vocabulary.journal import SignedBatch
 from mesh.identity import Identity
+from mesh.keeper import Keeper
 from mesh.p2p.messages import Hello
 from mesh.p2p.sealed_streams import Sealing
 from mesh.p2p.sharing.claims import Claims
@@ -110,23 +111,16 @@ class Bridge:
         self._look_at = float("inf")
         self._differing: dict[str, tuple[str, float]] = {}
         self._announcements = Buckets(ANNOUNCEMENTS_PER_S, ANNOUNCEMENTS)
-        self._keeper: asyncio.Task[None] | None = None
+        self.keeper = Keeper("bridge journals")
         network.register(TOPIC, self._heard)
-
-    @property
-    def keeper(self) -> "asyncio.Task[None] | None":
-        """The task that does it; it ends only by `stop`, so its owner watches it for failure."""
-        return self._keeper
 
     async def start(self) -> None:
         """Share and take from now on."""
-        self._keeper = asyncio.create_task(self._keep(), name="bridge journals")
+        self.keeper.begin(self._keep())
 
     async def stop(self) -> None:
         """End; nothing is admitted or answered after this returns."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self.keeper.end()
         await self._tasks.end()
 
     async def _keep(self) -> None:

@@ -1,0 +1,30 @@
+"""What a part would refuse when others already run is refused before anything does."""
+
+from mesh.config import Config
+from mesh.experts.backends import make_backend
+from mesh.gateway.server import refuse_an_open_door
+from mesh.health.rules.overrides import configured as configured_alerts
+from mesh.home import Home
+from mesh.p2p.access_control import configured as configured_access
+from mesh.p2p.addresses import check_listen, relays, static_peers
+from mesh.p2p.sharing.policy import Policy
+
+
+def check_settings(home: Home, config: Config, peer_id: str) -> None:
+    """Raise ConfigError for settings with which the node ``peer_id`` could not start."""
+    configured_alerts(config.alerts)
+    if config.gateway.enabled:
+        refuse_an_open_door(config.gateway, home.gateway_keys)
+    if config.storage.url:
+        from mesh.projections.database import parse_url  # SQLAlchemy: a second, and only the projector needs it
+
+        parse_url(config.storage.url)
+    overlay = config.overlay
+    check_listen(overlay.listen, private=bool(overlay.psk_file), certificate=bool(overlay.wss_certificate))
+    static_peers([*overlay.peers, *relays(overlay.relays)], peer_id)
+    static_peers(overlay.bootstrap, peer_id, "bootstrap")
+    configured_access("block", overlay.block)
+    configured_access("allow", overlay.allow)
+    Policy(peer_id, config.share)
+    for expert in config.experts:
+        make_backend(expert)
