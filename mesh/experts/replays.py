@@ -25,7 +25,8 @@ _Key = tuple[str, str, str]
 class Said:
     """What an expert said to one request: nothing yet, or its ``answer``. ``question`` is a digest."""
 
-    def __init__(self, question: bytes) -> None:
+    def __init__(self, key: _Key, question: bytes) -> None:
+        self.key = key
         self.question = question
         self.answer: Answer | None = None
         self.given = False
@@ -40,7 +41,8 @@ class Replays:
     def __init__(self, *, max_answers: int = MAX_ANSWERS, max_bytes: int = MAX_BYTES) -> None:
         self._max_answers = max_answers
         self._max_bytes = max_bytes
-        self._said: OrderedDict[_Key, Said] = OrderedDict()
+        self._asked: dict[_Key, Said] = {}
+        self._given: OrderedDict[_Key, Said] = OrderedDict()
         self._bytes = 0
 
     @asynccontextmanager
@@ -61,7 +63,8 @@ class Replays:
                 said.turn.release()
         finally:
             said.waiting -= 1
-            self._forget()
+            if not said.waiting and self._asked.get(said.key) is said:  # it failed, or was cancelled
+                del self._asked[said.key]
 
     def keep(self, said: Said, answer: Answer) -> None:
         """It was answered so."""
@@ -72,10 +75,17 @@ class Replays:
         if size <= MAX_KEPT:
             said.answer, said.size = answer, size
             self._bytes += size
+        self._given[said.key] = self._asked.pop(said.key)
+        while len(self._given) > self._max_answers or self._bytes > self._max_bytes:
+            _, oldest = self._given.popitem(last=False)
+            self._bytes -= oldest.size
 
     def _of(self, key: _Key, question: bytes) -> Said:
-        said = self._said.setdefault(key, Said(question))
-        self._said.move_to_end(key)
+        said = self._given.get(key)
+        if said is None:
+            said = self._asked.setdefault(key, Said(key, question))
+        else:
+            self._given.move_to_end(key)
         if said.question != question:
             raise AttemptFailed("invalid", "this request id was used for another question")
         return said
@@ -86,19 +96,6 @@ class Replays:
                 await said.turn.acquire()
         except TimeoutError:
             raise AttemptFailed("expired", "the same request is still being worked on") from None
-
-    def _forget(self) -> None:
-        """Let the oldest go, and what was asked for and not answered."""
-        for key in [key for key, said in self._said.items() if not said.given and not said.waiting][:8]:
-            del self._said[key]
-        for key, said in list(self._said.items())[: max(0, len(self._said) - self._max_answers)]:
-            self._drop(key, said)
-        while self._bytes > self._max_bytes:
-            self._drop(*next(iter(self._said.items())))
-
-    def _drop(self, key: _Key, said: Said) -> None:
-        del self._said[key]
-        self._bytes -= said.size
 
 
 def _digest(call: Call) -> bytes:

@@ -66,9 +66,31 @@ async def test_what_is_kept_is_bounded() -> None:
     replays = Replays(max_answers=3, max_bytes=100)
     for number in range(10):
         await say(replays, "x" * 30, call(f"r{number}"))
-    assert len(replays._said) <= 3
+    assert len(replays._given) <= 3
+    assert not replays._asked
     assert replays._bytes <= 100
     async with replays.turn("p", call("long")) as said:
         replays.keep(said, Answer(text="x" * (MAX_KEPT + 1)))
     with pytest.raises(AttemptFailed, match="not kept"):
         await say(replays, "other", call("long"))
+
+
+async def test_what_is_worked_on_is_not_let_go_for_what_came_later() -> None:
+    replays = Replays(max_answers=2, max_bytes=100)
+    slow = asyncio.create_task(say(replays, "slow", call("slow"), after_s=0.5))
+    await asyncio.sleep(0.1)
+    for number in range(10):
+        await say(replays, "x", call(f"r{number}"))
+    again = asyncio.create_task(say(replays, "again", call("slow")))
+    assert [await slow, await again] == ["slow", "slow"]
+    assert replays._bytes <= len("slow" + "x")
+
+
+async def test_who_waited_for_what_was_let_go_leaves_its_successor_alone() -> None:
+    replays = Replays(max_answers=1)
+    said = await asyncio.gather(*(say(replays, text, call(), after_s=0.2) for text in ("one", "two")))
+    await say(replays, "x", call("other"))
+    successor = asyncio.create_task(say(replays, "three", call(), after_s=0.5))
+    await asyncio.sleep(0.1)
+    assert said == ["one", "one"]
+    assert await say(replays, "four", call()) == await successor == "three"
