@@ -85,7 +85,7 @@ class Networking:
         """Listen, and dial who is known. Whatever serves peers is registered by now. Raises ListenError."""
         await self.access.start()
         await life.begin(self.peers)
-        life.watch(*self.peers.keepers)
+        life.watch(*self.peers.keepers, *self.overlay.keepers)
         await life.begin_kept(self._trimmer)
         await self.introducer.start(self._peer_book)
         life.finally_await(self.introducer.stop)

@@ -17,6 +17,7 @@ from mesh.clock import Clock, SystemClock
 from mesh.config import OverlayConfig
 from mesh.errors import ListenError, MeshError
 from mesh.identity import Identity
+from mesh.keeper import Keeper
 from mesh.p2p import network_key
 from mesh.p2p.access import Access
 from mesh.p2p.addresses import check_listen
@@ -100,7 +101,12 @@ class ProcessOverlay:
         self._listening: asyncio.Future[wire.Listening] | None = None
         self._bound: tuple[str, ...] = ()
         self._held: list[Callable[[], None]] | None = []
-        self._watchdog: asyncio.Task[None] | None = None
+        self._watchdog = Keeper("overlay watchdog")
+
+    @property
+    def keepers(self) -> tuple[asyncio.Task[None] | None, ...]:
+        """The tasks that keep the process running and answering: they end only by `stop`, or by a defect."""
+        return self._watchdog.task, self._process.keeper.task
 
     @property
     def pid(self) -> int | None:
@@ -129,10 +135,7 @@ class ProcessOverlay:
             self._handler = None
             raise
         self._release()
-        self._watchdog = asyncio.create_task(self._watch(), name="overlay watchdog")
-        for task in (self._watchdog, self._process.keeper.task):
-            if task is not None:
-                task.add_done_callback(_log_failure)
+        self._watchdog.begin(self._watch())
 
     def _check_settings(self) -> None:
         config = self._config
@@ -147,9 +150,7 @@ class ProcessOverlay:
         """See `Overlay.stop`."""
         if self._handler is None:
             return
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            await asyncio.gather(self._watchdog, return_exceptions=True)
+        await self._watchdog.end()
         self._lose("stopped")
         await self._process.stop()
         await self._link.close()
@@ -424,8 +425,3 @@ def nat_settings(config: OverlayConfig) -> NatSettings:
 
 def _report(fact: OverlayFact, handler: OverlayHandler) -> None:
     handler.on_fact(fact)
-
-
-def _log_failure(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("the overlay's supervision failed", task=task.get_name(), exc_info=error)

@@ -2,10 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import assert_never
 
-import msgspec
 import structlog
 from pydantic import JsonValue
 
@@ -14,11 +13,12 @@ from mesh.config import OverlayConfig
 from mesh.errors import PeerMisbehaved
 from mesh.events.journal import Journal
 from mesh.identity import Identity
-from mesh.p2p.access import Access, Gate
+from mesh.p2p.access import Access
 from mesh.p2p.addresses import merged, relays, static_peers
 from mesh.p2p.calls import CallFailed, Handler, OnChunk, Reply
 from mesh.p2p.chronicle import Chronicle
 from mesh.p2p.dialer import Dialer
+from mesh.p2p.door import Door
 from mesh.p2p.hearing import Hearing
 from mesh.p2p.heartbeat import Heartbeat
 from mesh.p2p.hints import usable
@@ -46,7 +46,6 @@ from mesh.p2p.overlay import (
     Restarted,
     Stream,
 )
-from mesh.p2p.penalties import Penalties
 from mesh.p2p.sealed_streams import Sealing
 from mesh.p2p.streams import Fault, Streams, our_hello
 from mesh.p2p.tasks import TaskOwner
@@ -100,19 +99,14 @@ class Peers:
         self._tasks = TaskOwner()
         self.keepers: tuple[asyncio.Task[None], ...] = ()
         rng = random.Random(rng_seed)  # noqa: S311 - spreads redials
-        self._access = Access()
-        self._gate = Gate(self._access)
-        self._penalties = Penalties(config.redial_max_s)
-        self._offended = asyncio.Event()
         self._low_water = config.low_water
-        self._let_go_s = config.redial_max_s
-        self._let_go_at: dict[str, float] = {}
+        self._door = Door(overlay, clock, pause_s=config.redial_max_s, known=self.known, on_admitted=self._on_admitted)
         self._membership = Membership(
             peer_id,
             config.redial_min_s,
             config.redial_max_s,
             rng,
-            admits=lambda peer: self._gate.deny_dial(peer) is None,
+            admits=lambda peer: not self._door.denies(peer),
             room=lambda: self._low_water - len(self.connected_links()),
         )
         self._dialer = Dialer(
@@ -194,7 +188,7 @@ class Peers:
         self.keepers = (
             self._tasks.start(self._dialer.run(), "dial peers"),
             self._tasks.start(self._heartbeat.run(), "beat"),
-            self._tasks.start(self._readmit(), "readmit"),
+            self._tasks.start(self._door.run(), "admit again"),
         )
 
     async def stop(self) -> None:
@@ -271,31 +265,24 @@ class Peers:
 
     async def restrict(self, access: Access) -> int:
         """From now on only whom ``access`` admits is connected, dialled and heard; how many were cut off for it."""
-        self._access = access
         before = self.connected_links()
-        await self._enforce()
+        await self._door.restrict(access)
         return sum(not link.connections for link in before)
 
-    async def _enforce(self) -> None:
-        now = self._clock.monotonic()
-        barred = [peer for peer in self.known() if self._gate.deny_dial(peer)]
-        access = msgspec.structs.replace(self._access, cut_off=self._penalties.kept_out(now))
-        self._gate = Gate(access)
-        self._membership.admit_again([peer for peer in barred if not self._gate.deny_dial(peer)], now)
-        await self._overlay.restrict(access)
+    def _on_admitted(self, peers: Collection[str]) -> None:
+        self._membership.admit_again(peers, self._clock.monotonic())
         self._dialer.wake()
 
     def let_go(self, peer: str, reason: str) -> None:
         """Disconnect a peer that did nothing wrong; for a while it is neither dialled nor, while it is full, let in."""
-        now = self._clock.monotonic()
-        self._let_go_at = {p: at for p, at in self._let_go_at.items() if now - at < self._let_go_s} | {peer: now}
+        self._door.let_go(peer)
         link = self._links.get(peer)
         if link is not None:
             link.misbehaved = True  # the longest pause, and no more streams
         self._disconnect(peer, reason)
 
-    def _come_back_too_soon(self, link: Link, now: float) -> None:
-        pause = self._let_go_s - (now - self._let_go_at.get(link.peer, now - self._let_go_s))
+    def _come_back_too_soon(self, link: Link) -> None:
+        pause = self._door.stays_away_s(link.peer)
         connected = len(self.connected_links())
         if pause <= 0 or connected <= self._low_water:
             return
@@ -389,7 +376,7 @@ class Peers:
 
     def on_gossip(self, topic: str, peer: str, data: bytes) -> None:
         """See `OverlayHandler.on_gossip`."""
-        if peer == self.peer_id or self._gate.deny_dial(peer) is not None:
+        if peer == self.peer_id or self._door.denies(peer):
             return
         try:
             self._topics.deliver(topic, peer, data)
@@ -434,7 +421,7 @@ class Peers:
             link.misbehaved = link.leaving = False
             self._membership.connected(fact.peer, now)
             self._streams.keep(link)
-            self._come_back_too_soon(link, now)
+            self._come_back_too_soon(link)
 
     def _on_path_changed(self, fact: PathChanged) -> None:
         link = self._links.get(fact.peer)
@@ -519,20 +506,7 @@ class Peers:
 
     async def _keep_out(self, peer: str, reason: str, farewell_s: float) -> None:
         await self._disconnect_soon(peer, reason, farewell_s)
-        self._penalties.offend(peer, self._clock.monotonic())
-        await self._enforce()
-        self._offended.set()
-
-    async def _readmit(self) -> None:
-        """Let in again, for ever, whose pause is over."""
-        while True:
-            self._offended.clear()
-            pause_s = self._penalties.next_end_in(self._clock.monotonic())
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._offended.wait()
-            except TimeoutError:
-                await self._enforce()
+        await self._door.keep_out(peer)
 
     def _disconnect(self, peer: str, reason: str, *, farewell_s: float = 0.0) -> None:
         self._tasks.start(self._disconnect_soon(peer, reason, farewell_s), f"disconnect {peer}")
