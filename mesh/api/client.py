@@ -121,7 +121,8 @@ class Mesh:
     ) -> Outcome:
         """Ask the mesh and return what came of it; empty or zero choices mean the node's configuration.
 
-        ``delivery`` ``whole`` lets another expert take over at any time, ``stream`` only until the first piece.
+        ``delivery`` ``whole`` lets another expert take over at any time, ``stream`` only until the first piece;
+        ``pieces`` is for an answer too long to be held: it goes to ``on_text`` alone, and the outcome has no text.
         ``cache``: ``on``, an answer that was given before to exactly this will do; ``off``: it will not.
         ``keep``: journals may keep no more of it than ``digest`` or ``sealed``.
         ``on_text`` is called, and awaited where it is a coroutine function, with every piece of the answer as it

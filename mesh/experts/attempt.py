@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from mesh.clock import Clock
@@ -12,7 +13,7 @@ from mesh.errors import JournalError
 from mesh.events.envelope import Fact
 from mesh.events.journal import Emission, Journal
 from mesh.events.vocabulary.requests import RequestAnswered, RequestAttemptFailed, RequestDispatched
-from mesh.experts.answers import digest, verify_answer
+from mesh.experts.answers import tally, verify_answer
 from mesh.experts.calls import Answer, AttemptFailed, Call
 from mesh.experts.delivery import Delivery
 from mesh.experts.departures import Departures
@@ -139,6 +140,7 @@ class Attempt:
             task=plan.task,
             caller=plan.caller,
             keep=plan.keep,
+            held=plan.held,
         )
 
     def _refuse_the_dead(self) -> None:
@@ -156,8 +158,18 @@ class Attempt:
     async def _send(self, call: Call) -> Answer:
         services, target = self._services, self._target
         if target.peer == services.peer_id:
-            return await services.local.ask(call, self._piece, caller=services.peer_id)
-        return await services.remote.ask(target.peer, call, self._piece if self._delivery.streams else None)
+            answer = await services.local.ask(call, self._piece, caller=services.peer_id)
+        else:
+            answer = await services.remote.ask(target.peer, call, self._piece if self._delivery.streams else None)
+        return answer if call.held else await self._pass_on(answer)
+
+    async def _pass_on(self, answer: Answer) -> Answer:
+        """An answer that is not to be held; where it did not come in pieces it is one now."""
+        if answer.passed is not None:
+            return answer
+        all_of_it = tally(answer)
+        await self._piece(answer.text)
+        return msgspec.structs.replace(answer, text="", passed=all_of_it)
 
     async def _piece(self, text: str) -> None:
         if text and self._first_token_ms < 0:
@@ -165,19 +177,14 @@ class Attempt:
         await self._delivery.piece(text)
 
     def _answered(self, call: Call, answer: Answer, *, signed: bool) -> Answered:
-        target = self._target
-        try:
-            size = len(answer.text.encode())
-        except UnicodeEncodeError as error:
-            raise AttemptFailed("failed", f"the answer is not Unicode text: {error.reason}") from None
-        text_digest = digest(answer.text)
+        target, all_of_it = self._target, tally(answer)
         if signed and not self._services.verify(
             target.peer,
             answer.signature,
             request=call.request,
             expert=target.expert,
             model=answer.model,
-            digest=text_digest,
+            digest=all_of_it.digest,
         ):
             raise AttemptFailed("protocol", "the signature of the answer is not that of the peer that gave it")
         self._request.record(
@@ -191,13 +198,13 @@ class Attempt:
                 first_token_ms=self._first_token_ms if self._first_token_ms >= 0 else float(answer.first_token_ms),
                 tokens_in=answer.tokens_in,
                 tokens_out=answer.tokens_out,
-                answer_bytes=size,
-                answer_digest=text_digest,
+                answer_bytes=all_of_it.size,
+                answer_digest=all_of_it.digest,
                 signature=clean(answer.signature),
             )
         )
         self._judge()
-        return Answered(target, answer, text_digest)
+        return Answered(target, answer, all_of_it.digest)
 
     def _failed(self, failure: AttemptFailed) -> None:
         if not self._number:

@@ -174,7 +174,6 @@ class Attempts:
     def failed(self, failure: AttemptFailed) -> QueryFailed:
         """What the caller is told when this failure decided the request."""
         if self.delivery.begun and failure.kind != "cancelled":
-            have = self.delivery.text
-            message = f"the answer broke off after {len(have)} characters: {failure.message}"
-            return QueryFailed("broken_stream", message, partial=have)
+            message = f"the answer broke off after {self.delivery.length} characters: {failure.message}"
+            return QueryFailed("broken_stream", message, partial=self.delivery.text)
         return QueryFailed(failure.kind, failure.message, retry_after_s=failure.retry_after_s)

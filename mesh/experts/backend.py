@@ -33,9 +33,10 @@ class Backend(Protocol):
         ...
 
     async def answer(self, call: Call, emit: Emit) -> Answer:
-        """Answer, handing over pieces through ``emit`` as they come; ``Answer.text`` is all of them joined.
+        """Answer, handing over pieces through ``emit`` as they come.
 
-        Awaiting ``emit`` is back-pressure. Cancelling the task stops the work. Raises AttemptFailed.
+        ``Answer.text`` is all of them joined; where the call is not ``held`` it may be empty. Awaiting ``emit`` is
+        back-pressure. Cancelling the task stops the work. Raises AttemptFailed.
         """
         ...
 

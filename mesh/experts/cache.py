@@ -21,7 +21,7 @@ from mesh.experts.strategies import Result
 # What an entry takes in memory beside its text, about.
 _ENTRY_BYTES = 1024
 # What of a plan does not make the answer another one: who asks, how it is delivered, who may give it soonest.
-_DELIVERY = {"content_bytes", "timeout_s", "whole", "hedge", "cache", "conversation", "fallback"}
+_DELIVERY = {"content_bytes", "timeout_s", "whole", "hedge", "cache", "conversation", "fallback", "held"}
 _IRRELEVANT = {"request", "caller", "domain_by", "route_domain", "policy", "attempts", "rules"} | _DELIVERY
 
 
@@ -202,6 +202,6 @@ def is_deterministic(plan: Plan) -> bool:
 
 
 def _wanted(plan: Plan, mode: str) -> bool:
-    if plan.cache == "off" or mode == "off":
+    if plan.cache == "off" or mode == "off" or not plan.held:
         return False
     return plan.cache == "on" or mode == "all" or (mode == "deterministic" and is_deterministic(plan))

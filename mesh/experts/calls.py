@@ -26,6 +26,9 @@ Task = Literal["answer", "embed"]
 # ``message``: the text is the JSON of an assistant's message that has ``tool_calls`` (and ``content`` or null).
 AnswerFormat = Literal["text", "message"]
 
+# The longest answer of a call that is not held, in bytes.
+MAX_PASSED = 1 << 30
+
 # Whether another expert may succeed where this attempt failed.
 RETRYABLE: dict[str, bool] = {
     "overloaded": True,
@@ -46,6 +49,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     ``chat`` is the whole conversation as JSON (`mesh.experts.chat`), or empty; ``content`` its last question.
     ``caller`` is who asked the node that makes the call; it stays there.
     ``keep`` is what the serving node's journal may keep of it at most; None: that node decides.
+    Of an answer that is not ``held`` nobody keeps the text: it goes to the caller piece by piece.
     """
 
     request: str
@@ -58,12 +62,21 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     task: Task = "answer"
     caller: str = ""
     keep: ContentPolicy | None = None
+    held: bool = True
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """What is known of a text that went by: `mesh.experts.answers.digest`, and bytes of UTF-8."""
+
+    digest: str
+    size: int
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What an expert answered. Times are milliseconds as its own node measured them; -1: not known.
 
     ``finish_reason`` is OpenAI's: ``stop``, ``length``, ``tool_calls``, ``content_filter``, or empty: not known.
+    Where the call is not ``held`` and the text went by in pieces, it is empty, and ``passed`` tells of it.
     """
 
     text: str
@@ -75,6 +88,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     signature: str = ""
     format: AnswerFormat = "text"
     finish_reason: str = ""
+    passed: Passed | None = None
 
 
 class AttemptFailed(MeshError):

@@ -4,15 +4,17 @@ from mesh.experts.calls import AttemptFailed, Emit
 
 
 class Delivery:
-    """Passes every piece on at once and buffers nothing but the record of what was passed.
+    """Passes every piece on at once and buffers nothing but the record of what was passed, and that only if ``held``.
 
     When the caller takes no more (its ``emit`` raises), `gone` keeps that error and the attempt fails as
     ``cancelled``.
     """
 
-    def __init__(self, emit: Emit | None) -> None:
+    def __init__(self, emit: Emit | None, *, held: bool = True) -> None:
         self._emit = emit
+        self._held = held
         self._pieces: list[str] = []
+        self.length = 0  # characters that the caller has
         self.gone: Exception | None = None
 
     @property
@@ -22,13 +24,13 @@ class Delivery:
 
     @property
     def text(self) -> str:
-        """What the caller has so far."""
+        """What the caller has so far; empty where it is not held."""
         return "".join(self._pieces)
 
     @property
     def begun(self) -> bool:
         """Whether the caller has anything at all."""
-        return bool(self._pieces)
+        return bool(self.length)
 
     async def piece(self, text: str) -> None:
         """Pass a piece on. Raises AttemptFailed("cancelled") when the caller does not take it."""
@@ -39,7 +41,9 @@ class Delivery:
         except Exception as error:
             self.gone = error
             raise AttemptFailed("cancelled", "the caller takes no more of the answer") from error
-        self._pieces.append(text)
+        self.length += len(text)
+        if self._held:
+            self._pieces.append(text)
 
     def rest_of(self, text: str) -> str:
         """What the caller lacks of the whole answer; empty where the pieces were not its beginning."""

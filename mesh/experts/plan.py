@@ -24,6 +24,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ``route_domain`` is what candidates must serve; empty where the caller named an expert and no domain.
     ``timeout_s`` is the whole time the caller gave. ``chat`` is JSON or empty, and counts in ``content_bytes``.
     ``conversation`` is a digest: what callers call their conversations stays with them.
+    ``held`` is false where the answer is handed on in pieces and kept nowhere.
     """
 
     request: str
@@ -52,6 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     hedge: bool = True
     rules: Rules = Rules()
     keep: ContentPolicy | None = None
+    held: bool = True
 
 
 def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
@@ -63,6 +65,8 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
     size = len(query.content.encode()) + len(chat.encode())
     if size > config.max_content_bytes:
         raise ValueError(f"the content has {size} bytes; routing.max_content_bytes is {config.max_content_bytes}")
+    if query.delivery == "pieces":
+        _check_can_go_by(query, strategy)
     voting = make_voting(query, strategy, config.fan_out, config.consensus)
     return Plan(
         request=request,
@@ -91,7 +95,21 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
         hedge=config.hedge,
         rules=_rules(config),
         keep=query.keep,
+        held=query.delivery != "pieces",
     )
+
+
+def _check_can_go_by(query: Query, strategy: str) -> None:
+    """What needs the whole answer contradicts ``delivery = "pieces"``. Raises ValueError."""
+    needs_all = {
+        f"the strategy {strategy}": strategy in _FANS_OUT,
+        "the cache": query.cache == "on",
+        "the task embed": query.task == "embed",
+        "what calls tools": query.chat is not None and bool(query.chat.get("tools")),
+    }
+    wanted = [what for what, is_so in needs_all.items() if is_so]
+    if wanted:
+        raise ValueError(f"delivery = 'pieces' holds the whole answer nowhere, and {wanted[0]} needs it")
 
 
 def _rules(config: RoutingConfig) -> Rules:

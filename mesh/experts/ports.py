@@ -15,7 +15,10 @@ class LocalAsk(Protocol):
     """The experts of this node (`mesh.experts.host.LocalExperts`)."""
 
     async def ask(self, call: Call, emit: Emit, *, caller: str) -> Answer:
-        """Let an expert answer ``caller`` (a PeerId). Raises AttemptFailed."""
+        """Let an expert answer ``caller`` (a PeerId). Raises AttemptFailed.
+
+        To a call that is not ``held`` the answer has ``passed``, unless nothing went to ``emit``.
+        """
         ...
 
     def offers(self) -> list[ExpertOffered]:
@@ -27,7 +30,10 @@ class RemoteAsk(Protocol):
     """The experts of other nodes (`mesh.experts.remote.RemoteExperts`)."""
 
     async def ask(self, peer: str, call: Call, emit: Emit | None) -> Answer:
-        """Let an expert of ``peer`` answer; without ``emit`` it need not stream. Raises AttemptFailed."""
+        """Let an expert of ``peer`` answer; without ``emit`` it need not stream. Raises AttemptFailed.
+
+        To a call that is not ``held`` the answer has ``passed``, unless nothing went to ``emit``.
+        """
         ...
 
 

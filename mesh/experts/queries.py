@@ -59,7 +59,9 @@ class Query(BaseModel):
     and needs ``2f + 1``. ``agreement`` says when answers are equal: ``exact``, ``normalised``, or ``semantic`` from a
     cosine of ``threshold`` on; ``repeat`` how often each is asked, to find who says two things. ``delivery`` says what
     becomes of streamed text: ``stream`` hands every piece on as it comes, so that a connection lost midway fails the
-    request; ``whole`` keeps quiet until there is a complete answer, so that another expert can be tried at any time.
+    request; ``whole`` keeps quiet until there is a complete answer, so that another expert can be tried at any time;
+    ``pieces`` hands them on as ``stream`` does and holds them nowhere, so that an answer may be long: the outcome has
+    no text, and the digest that tells whether all of it has come.
     ``fallback`` says what may be done when the strategy cannot be followed: ``off``, nothing; ``auto``, less of it, but
     for a consensus; ``on``, that as well, where too few could be asked. ``cache`` ``on``: an answer of before
     to exactly this will do, ``off``: it will not.
@@ -89,7 +91,7 @@ class Query(BaseModel):
     agreement: Literal["", "exact", "normalised", "semantic"] = ""
     threshold: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
     repeat: int = Field(default=0, ge=0, le=3)
-    delivery: Literal["stream", "whole"] = "stream"
+    delivery: Literal["stream", "whole", "pieces"] = "stream"
     cache: Literal["", "on", "off"] = ""
     fallback: Literal["", "off", "auto", "on"] = ""
     keep: ContentPolicy | None = None
@@ -117,8 +119,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """An answer and how it came about. ``peers`` are those whose answer it is, ``expert`` the first one's name.
     ``cached_from`` is the request that it was found for, where that is another.
 
-    ``digest`` is `mesh.experts.answers.digest` of ``text``; ``fallback`` says, when not empty, in what way the
-    strategy could not be followed as asked; ``failures`` name ``peer/expert: kind`` of what gave nothing.
+    ``digest`` is `mesh.experts.answers.digest` of the answer, also of one that went by; ``fallback`` says, when not
+    empty, in what way the strategy could not be followed as asked; ``failures`` name ``peer/expert: kind`` of what gave
+    nothing.
     ``format`` and ``finish_reason`` are as in `mesh.experts.calls.Answer`; ``count`` is how votes were counted, where
     there were any.
     """

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from mesh.errors import PeerMisbehaved
 from mesh.events.journal import Journal
 from mesh.events.vocabulary.network import PeerMisbehaved as Misbehaved
-from mesh.experts.answers import digest, verify_answer
-from mesh.experts.calls import RETRYABLE, Answer, AttemptFailed, Call, Emit, FailureKind
+from mesh.experts.answers import tally, verify_answer
+from mesh.experts.calls import RETRYABLE, Answer, AttemptFailed, Call, Emit, FailureKind, Passed
 from mesh.experts.chat import decode_chat
 from mesh.experts.ports import Calls, LocalAsk
 from mesh.experts.wire import ASK, AnswerHeader, AskHeader, TextJoiner, answer_header, ask_header, chunks_of, explain
@@ -35,7 +35,8 @@ class RemoteExperts:
             raise _as_attempt(failure) from failure
 
     async def _ask(self, peer: str, call: Call, emit: Emit | None) -> Answer:
-        joiner = TextJoiner()
+        held = call.held or emit is None
+        joiner = TextJoiner(held=held)
 
         async def on_chunk(chunk: bytes) -> None:
             text = joiner.add(chunk)
@@ -50,17 +51,35 @@ class RemoteExperts:
             timeout=call.timeout_ms / 1000,
             on_chunk=on_chunk if emit is not None else None,
         )
-        return _checked(peer, call, reply, joiner)
+        header = _header(reply)
+        rest = joiner.add(reply.body, last=True)
+        answer = _whole(header, joiner) if held else _passed(header, joiner)
+        _check(peer, call, header, answer)
+        if rest and not held and emit is not None:
+            await emit(rest)
+        return answer
 
 
-def _checked(peer: str, call: Call, reply: Reply, joiner: TextJoiner) -> Answer:
+def _header(reply: Reply) -> AnswerHeader:
     try:
-        header = AnswerHeader.model_validate(dict(reply.header))
+        return AnswerHeader.model_validate(dict(reply.header))
     except ValidationError as error:
         raise PeerMisbehaved("answer_malformed", explain(error)) from None
-    joiner.add(reply.body, last=True)
-    text = joiner.whole(header.skip_bytes)
-    if digest(text) != header.digest:
+
+
+def _whole(header: AnswerHeader, joiner: TextJoiner) -> Answer:
+    return _answer(header, joiner.whole(header.skip_bytes), None)
+
+
+def _passed(header: AnswerHeader, joiner: TextJoiner) -> Answer:
+    if header.skip_bytes:
+        raise AttemptFailed("failed", "the expert answers something else than it streams, and it was not held")
+    return _answer(header, "", joiner.passed)
+
+
+def _check(peer: str, call: Call, header: AnswerHeader, answer: Answer) -> None:
+    """Whether this is what the peer signed."""
+    if tally(answer).digest != header.digest:
         raise PeerMisbehaved("answer_digest", "the digest of the answer is not that of its text")
     if not verify_answer(
         peer,
@@ -71,6 +90,9 @@ def _checked(peer: str, call: Call, reply: Reply, joiner: TextJoiner) -> Answer:
         digest=header.digest,
     ):
         raise PeerMisbehaved("answer_signature", "the signature of the answer is not the peer's")
+
+
+def _answer(header: AnswerHeader, text: str, passed: Passed | None) -> Answer:
     return Answer(
         text=text,
         model=header.model,
@@ -81,6 +103,7 @@ def _checked(peer: str, call: Call, reply: Reply, joiner: TextJoiner) -> Answer:
         signature=header.signature,
         format=header.format,
         finish_reason=header.finish_reason,
+        passed=passed,
     )
 
 
@@ -103,14 +126,14 @@ def serve_experts(calls: Calls, local: LocalAsk) -> None:
 
 async def _serve(local: LocalAsk, inbound: InboundCall) -> Reply:
     call, stream = _parse(inbound)
-    sent = _Sent(inbound, stream=stream)
+    sent = _Sent(inbound, stream=stream, held=call.held)
     try:
         answer = await local.ask(call, sent.piece, caller=inbound.peer)
     except AttemptFailed as failure:
         after_s = failure.retry_after_s
         raise CallFailed(failure.kind, failure.message, retryable=failure.retryable, retry_after_s=after_s) from failure
-    skip, body = sent.rest_of(answer.text.encode())
-    return Reply(answer_header(answer, digest(answer.text), skip), body)
+    skip, body = (0, b"") if answer.passed is not None else sent.rest_of(answer.text.encode())
+    return Reply(answer_header(answer, tally(answer).digest, skip), body)
 
 
 def _parse(inbound: InboundCall) -> tuple[Call, bool]:
@@ -135,6 +158,7 @@ def _parse(inbound: InboundCall) -> tuple[Call, bool]:
         chat=chat,
         task=header.task,
         keep=header.keep,
+        held=not (header.pieces and header.stream),
     )
     return call, header.stream
 
@@ -151,11 +175,12 @@ def _parts(body: bytes, chat_bytes: int) -> tuple[str, str]:
 
 
 class _Sent:
-    """What went to the caller ahead of the reply."""
+    """What went to the caller ahead of the reply, and is kept for its end if ``held``."""
 
-    def __init__(self, inbound: InboundCall, *, stream: bool) -> None:
+    def __init__(self, inbound: InboundCall, *, stream: bool, held: bool) -> None:
         self._inbound = inbound
         self._stream = stream
+        self._held = held
         self._chunks: list[bytes] = []
 
     async def piece(self, text: str) -> None:
@@ -166,7 +191,8 @@ class _Sent:
         except UnicodeEncodeError as error:
             raise AttemptFailed("failed", f"the expert streams what is not Unicode text: {error.reason}") from None
         for chunk in chunks:
-            self._chunks.append(chunk)
+            if self._held:
+                self._chunks.append(chunk)
             await self._inbound.send(chunk)
 
     def rest_of(self, answer: bytes) -> tuple[int, bytes]:

@@ -13,9 +13,11 @@ from hashlib import sha256
 
 import msgspec
 
+from mesh.experts.answers import tally
 from mesh.experts.calls import Answer, AttemptFailed, Call
 
-# What is kept of the latest answers, over all callers; of longer ones only that they were given.
+# What is kept of the latest answers, over all callers; of longer ones, and of those that are not held, only that they
+# were given.
 MAX_ANSWERS = 4096
 MAX_BYTES = 16 << 20
 MAX_KEPT = 256 << 10
@@ -57,7 +59,7 @@ class Replays:
             await self._wait(said, call)
             try:
                 if said.given and said.answer is None:
-                    raise AttemptFailed("failed", f"it was answered before, in over {MAX_KEPT} bytes, and is not kept")
+                    raise AttemptFailed("failed", "it was answered before, at length, and is not kept")
                 yield said
             finally:
                 said.turn.release()
@@ -70,9 +72,9 @@ class Replays:
         """It was answered so."""
         if said.given:
             return
-        size = len(answer.text.encode())
+        size = tally(answer).size
         said.given = True
-        if size <= MAX_KEPT:
+        if size <= MAX_KEPT and answer.passed is None:
             said.answer, said.size = answer, size
             self._bytes += size
         self._given[said.key] = self._asked.pop(said.key)

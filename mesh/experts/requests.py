@@ -13,7 +13,7 @@ from mesh.errors import JournalError
 from mesh.events.envelope import Fact
 from mesh.events.journal import Emission, Journal
 from mesh.events.vocabulary.requests import RequestCancelled, RequestClassified, RequestFailed, RequestRejected
-from mesh.experts.answers import digest, verify_answer
+from mesh.experts.answers import tally, verify_answer
 from mesh.experts.attempt import Services, clean
 from mesh.experts.attempts import Attempts
 from mesh.experts.cache import AnswerCache
@@ -112,9 +112,9 @@ class Requests:
         Raises QueryRejected (bad input, too much to do, shutting down), QueryFailed (no answer could be had), and
         JournalError when what happened cannot be stored.
         """
-        plan, parsed = self._take_in(query)
+        plan, parsed = self._take_in(query, streams=emit is not None)
         taken(plan.request)
-        delivery = Delivery(None if plan.whole else emit)
+        delivery = Delivery(None if plan.whole else emit, held=plan.held)
         attempts = Attempts(plan, self._services, delivery)
         task = asyncio.create_task(self._live(attempts, parsed), name=f"request {plan.request}")
         self._undecided.add(task)
@@ -146,7 +146,7 @@ class Requests:
 
     # -- taken in --------------------------------------------------------------------------------------------
 
-    def _take_in(self, query: Query | Mapping[str, Any]) -> tuple[Plan, Query]:
+    def _take_in(self, query: Query | Mapping[str, Any], *, streams: bool) -> tuple[Plan, Query]:
         request = self._make_id()
         caller = query.caller if isinstance(query, Query) else query.get("caller", "")
         self._admit(request, caller)
@@ -155,6 +155,9 @@ class Requests:
             plan = make_plan(request, parsed, self._config, self._services.state)
         except ValueError as error:
             raise self._reject(request, caller, "invalid", str(error), "Correct the request.") from None
+        if not (plan.held or streams):
+            message = "delivery = 'pieces' hands the answer on piece by piece, and nobody takes the pieces"
+            raise self._reject(request, caller, "invalid", message, "Ask for a stream.")
         return plan, parsed
 
     def _admit(self, request: str, caller: object) -> None:
@@ -297,7 +300,7 @@ class Requests:
         return Outcome(
             request=plan.request,
             text=result.text,
-            digest=digest(result.text),
+            digest=tally(result).digest,
             domain=plan.domain,
             strategy=plan.strategy,
             policy=plan.policy,

@@ -7,14 +7,14 @@ from mesh.clock import Clock
 from mesh.errors import JournalError
 from mesh.events.journal import Emission, Journal
 from mesh.events.vocabulary.requests import RequestServed
-from mesh.experts.answers import digest, sign_answer
-from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
+from mesh.experts.answers import Tally, sign_answer, tally, utf8
+from mesh.experts.calls import MAX_PASSED, Answer, AttemptFailed, Call, Emit
 from mesh.experts.content import WITHHELD, repeats
 from mesh.experts.keeping import ContentKeeper, Keeping, served_texts
 from mesh.experts.wire import fit_model
 from mesh.identity import Identity
 
-# The longest answer, in bytes: an expert that never comes to an end must not fill the memory.
+# The longest answer that is held, in bytes: an expert that never comes to an end must not fill the memory.
 MAX_ANSWER = 8 << 20
 _MAX_ERROR = 1000
 _OUTCOMES = ("cancelled", "overloaded", "expired")
@@ -38,6 +38,8 @@ class Serving:
         self._queued_ms = -1.0
         self._first_token_ms = -1.0
         self._emitted = 0
+        self._limit = MAX_ANSWER if call.held else MAX_PASSED
+        self._passed = None if call.held else Tally()
         self._over = False
 
     def started(self) -> None:
@@ -51,8 +53,10 @@ class Serving:
             if self._over:
                 raise AttemptFailed("cancelled", "the call is over")
             self._emitted += len(piece)
-            if self._emitted > MAX_ANSWER:
-                raise _too_long(self._emitted)
+            if self._emitted > self._limit:
+                raise _too_long(self._emitted, self._limit)
+            if self._passed is not None:
+                self._passed.add(utf8(piece))
             if piece and self._first_token_ms < 0:
                 self._first_token_ms = self._elapsed_ms()
             await emit(piece)
@@ -65,13 +69,10 @@ class Serving:
 
     def answered(self, answer: Answer, model: str) -> tuple[Answer, Emission]:
         """Time, sign and record an answer. Raises AttemptFailed when its text is not Unicode, or too long."""
-        try:
-            size = len(answer.text.encode())
-        except UnicodeEncodeError as error:
-            raise AttemptFailed("failed", f"the answer is not Unicode text: {error}") from None
-        if size > MAX_ANSWER:
-            raise _too_long(size)
-        text_digest = digest(answer.text)
+        answer = self._as_it_went(answer)
+        all_of_it = tally(answer)
+        if all_of_it.size > self._limit:
+            raise _too_long(all_of_it.size, self._limit)
         model = fit_model(answer.model or model)
         signed = msgspec.structs.replace(
             answer,
@@ -79,10 +80,23 @@ class Serving:
             first_token_ms=self._first_token_ms,
             latency_ms=self._elapsed_ms(),
             signature=sign_answer(
-                self._identity, request=self._call.request, expert=self._call.expert, model=model, digest=text_digest
+                self._identity,
+                request=self._call.request,
+                expert=self._call.expert,
+                model=model,
+                digest=all_of_it.digest,
             ),
         )
-        return signed, self._record("answered", answer=signed, size=size, text_digest=text_digest)
+        return signed, self._record("answered", answer=signed, size=all_of_it.size, text_digest=all_of_it.digest)
+
+    def _as_it_went(self, answer: Answer) -> Answer:
+        """Of an answer that went by in pieces nothing more is held than what is known of them."""
+        if self._passed is None or not self._passed.size:
+            return answer
+        passed = self._passed.passed
+        if answer.text and tally(answer) != passed:
+            raise AttemptFailed("failed", "the expert answers something else than it streams, and it was not held")
+        return msgspec.structs.replace(answer, text="", passed=passed)
 
     def failed(self, failure: AttemptFailed) -> Emission:
         """Record why there is no answer."""
@@ -134,5 +148,5 @@ class Serving:
         return round((self._clock.monotonic() - self._arrived) * 1000, 3)
 
 
-def _too_long(size: int) -> AttemptFailed:
-    return AttemptFailed("failed", f"the answer has {size} bytes or more, the limit is {MAX_ANSWER}")
+def _too_long(size: int, limit: int) -> AttemptFailed:
+    return AttemptFailed("failed", f"the answer has {size} bytes or more, the limit is {limit}")

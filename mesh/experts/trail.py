@@ -1,7 +1,7 @@
 """The first and the last fact of a request, with as much of its content as the configuration lets the journal keep."""
 
 from mesh.events.vocabulary.requests import RequestCompleted, RequestReceived
-from mesh.experts.answers import digest
+from mesh.experts.answers import tally
 from mesh.experts.attempts import Attempts
 from mesh.experts.keeping import Keeping
 from mesh.experts.plan import Plan, is_open
@@ -31,14 +31,14 @@ def received_fact(plan: Plan, keeping: Keeping) -> RequestReceived:
 
 def completed_fact(attempts: Attempts, result: Result, keeping: Keeping) -> RequestCompleted:
     """The request as it was answered."""
-    kept = keeping.kept(result.text, "answer")
+    kept, all_of_it = keeping.kept(result.text, "answer"), tally(result)
     return RequestCompleted(
         request=attempts.plan.request,
         strategy=attempts.plan.strategy,
         attempts=attempts.count,
         latency_ms=attempts.elapsed_ms,
-        answer_digest=digest(result.text),
-        answer_bytes=len(result.text.encode()),
+        answer_digest=all_of_it.digest,
+        answer_bytes=all_of_it.size,
         winners=tuple(str(winner) for winner in result.winners),
         agreement=result.agreement,
         votes=result.votes,

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from mesh.config import DOMAIN_PATTERN, ContentPolicy
 from mesh.errors import PeerMisbehaved
-from mesh.experts.calls import Answer, AnswerFormat, Call, Task
+from mesh.experts.answers import Tally
+from mesh.experts.calls import MAX_PASSED, Answer, AnswerFormat, Call, Passed, Task
 from mesh.experts.queries import EXPERT_PATTERN, Options, Text
 
 ASK = "expert.ask"
@@ -34,7 +35,10 @@ class FromPeer(BaseModel):
 
 
 class AskHeader(FromPeer):
-    """The header of ``expert.ask``; the body is the content, as UTF-8, and ``chat_bytes`` of JSON after it."""
+    """The header of ``expert.ask``; the body is the content, as UTF-8, and ``chat_bytes`` of JSON after it.
+
+    With ``pieces`` a streamed answer is held on neither side, and may be longer.
+    """
 
     request: RequestId
     expert: Expert
@@ -44,6 +48,7 @@ class AskHeader(FromPeer):
     chat_bytes: int = Field(default=0, ge=0)
     task: Task = "answer"
     keep: ContentPolicy | None = None
+    pieces: bool = False
 
 
 class AnswerHeader(FromPeer):
@@ -76,6 +81,7 @@ def ask_header(call: Call, *, stream: bool) -> dict[str, JsonValue]:
         **({"chat_bytes": len(call.chat.encode())} if call.chat else {}),
         **({"task": call.task} if call.task != "answer" else {}),
         **({"keep": call.keep} if call.keep else {}),
+        **({"pieces": True} if stream and not call.held else {}),
     }
 
 
@@ -102,19 +108,33 @@ def chunks_of(text: str) -> list[bytes]:
 
 
 class TextJoiner:
-    """Turns chunks, split anywhere, into text. Raises PeerMisbehaved for what is not UTF-8 or too much."""
+    """Turns chunks, split anywhere, into text; all of them are kept if ``held``.
 
-    def __init__(self) -> None:
+    Raises PeerMisbehaved for what is not UTF-8 or too much.
+    """
+
+    def __init__(self, *, held: bool = True) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._held = held
+        self._limit = MAX_ANSWER_BYTES if held else MAX_PASSED
         self._parts: list[bytes] = []
+        self._tally = Tally()
         self.size = 0
+
+    @property
+    def passed(self) -> Passed:
+        """What went by, where nothing is held."""
+        return self._tally.passed
 
     def add(self, chunk: bytes, *, last: bool = False) -> str:
         """The text that this chunk completes."""
         self.size += len(chunk)
-        if self.size > MAX_ANSWER_BYTES:
-            raise PeerMisbehaved("answer_too_large", f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-        self._parts.append(chunk)
+        if self.size > self._limit:
+            raise PeerMisbehaved("answer_too_large", f"an answer of more than {self._limit} bytes")
+        if self._held:
+            self._parts.append(chunk)
+        else:
+            self._tally.add(chunk)
         try:
             return self._decoder.decode(chunk, final=last)
         except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ from mesh.p2p import messages, packing
 from mesh.p2p.calls import CallFailed, OnChunk, Reply
 from mesh.p2p.credit import Budget, ReceiveWindow
 from mesh.p2p.frames import Frame, Kind, encode
+from mesh.p2p.gathering import Gathering
 from mesh.p2p.messages import ErrorBody, Limits, ResultHead
 from mesh.p2p.outbox import Lane
 from mesh.p2p.wire import Wire
@@ -46,6 +47,7 @@ class MadeCall:
     """One call of ours, until it has an outcome and its chunks are handed on."""
 
     __slots__ = (
+        "body",
         "chunks",
         "deadline",
         "header",
@@ -55,7 +57,6 @@ class MadeCall:
         "missing",
         "outcome",
         "packed_from",
-        "parts",
         "plain_bytes",
         "reserved",
         "size",
@@ -72,8 +73,8 @@ class MadeCall:
         self.streams = streams
         self.last: Kind | None = None
         self.chunks: deque[bytes] = deque()
-        self.parts: list[bytes] = []
-        self.size = 0  # bytes in parts, and what they will unpack to
+        self.body = Gathering()
+        self.size = 0  # bytes gathered, and what they will unpack to
         self.reserved = 0  # of the room for answers
         self.missing = 0  # bytes of the result's body that are still to come
         self.packed_from = 0  # what of the answer's bytes came before the result
@@ -355,14 +356,13 @@ class Calling:
         call.missing -= len(data)
         self._gather(call, data)
         if not call.missing and call.outcome is None:
-            whole = call.parts[0] if len(call.parts) == 1 else b"".join(call.parts)
-            self._settle(call, Reply(call.header, whole))
+            self._settle(call, Reply(call.header, call.body.take()))
 
     def _gather(self, call: MadeCall, data: bytes) -> None:
         """Keep a part of the body; chunks that nobody asked for as chunks are its beginning."""
         if not data or not self._hold(call, len(data)):
             return
-        call.parts.append(data)
+        call.body.add(data)
         granted = call.window.consume(len(data)) if call.last is not Kind.RESULT else 0
         if granted:
             self._wire.put(messages.credit(call.id, granted))

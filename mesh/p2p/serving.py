@@ -11,6 +11,7 @@ from mesh.p2p import messages, packing
 from mesh.p2p.calls import CallFailed, Handler, InboundCall, Reply
 from mesh.p2p.credit import Budget, ReceiveWindow
 from mesh.p2p.frames import Frame, Kind, encode
+from mesh.p2p.gathering import Gathering
 from mesh.p2p.messages import Limits, RequestHead
 from mesh.p2p.outbox import Lane
 from mesh.p2p.wire import Wire
@@ -39,12 +40,12 @@ class ServedCall(InboundCall):
 
     __slots__ = (
         "_wire",
+        "arrived",
         "heard_at",
         "id",
         "lane",
         "missing",
         "over",
-        "parts",
         "plain_bytes",
         "reserved",
         "spoke",
@@ -61,7 +62,7 @@ class ServedCall(InboundCall):
         self.missing = head.body_bytes
         self.plain_bytes = head.plain_bytes  # of the body once it is unpacked, if it is packed
         self.reserved = held_bytes(head)
-        self.parts: list[bytes] = []
+        self.arrived = Gathering()
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.spoke = False  # something of the call has been said
@@ -101,7 +102,7 @@ class ServedCall(InboundCall):
             raise PeerMisbehaved("body_overrun", f"call {self.id}: {len(data)} bytes where {self.missing} were missing")
         self.missing -= len(data)
         if data:
-            self.parts.append(data)
+            self.arrived.add(data)
 
 
 class Serving:
@@ -224,8 +225,7 @@ class Serving:
         call.take(data)
         call.heard_at = self._clock.monotonic()
         if not call.missing:
-            call.body = b"".join(call.parts) if len(call.parts) != 1 else call.parts[0]
-            call.parts.clear()
+            call.body = call.arrived.take()
             call.task = self._loop.create_task(self._run(call), name=f"serve {call.method} to {self._peer}")
             self._tasks.add(call.task)
             call.task.add_done_callback(self._tasks.discard)

@@ -1,18 +1,24 @@
-"""A stream through two nodes: the first piece at once, a slow reader holds the expert back, a lost node is said."""
+"""A stream through two nodes: the first piece at once, a slow reader holds the expert back, a lost node is said, and a
+long one is held nowhere.
+"""
 
 import asyncio
 import json
 import socket
 import time
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from mesh.api.client import Mesh, RequestFailed
 from mesh.demo.nodes import NodeProcess, until
+from tests.kit.memory import MIB, Memory
 from tests.kit.nodes import python_expert, tables, two_nodes
+from tests.kit.slow_experts import pouring
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -20,7 +26,9 @@ EXPERTS = (
     python_expert("held", "tests.kit.slow_experts:held", "language"),
     python_expert("counting", "tests.kit.slow_experts:counting", "reasoning"),
     python_expert("dripping", "tests.kit.slow_experts:dripping", "coding"),
+    python_expert("pouring", "tests.kit.slow_experts:pouring", "tool_use"),
 )
+LONG_MIB = 64
 Nodes = tuple[NodeProcess, NodeProcess]
 # What a stalled connection may hold: both kernels' buffers (4 MiB each at most) and the nodes' windows, of ~50 MB.
 STALLED_PIECES = 100_000
@@ -120,6 +128,49 @@ async def test_a_slow_reader_holds_back_the_expert_of_the_other_node(nodes: Node
 
 async def _idle(node: NodeProcess) -> bool:
     return (await node.status()).serving == 0
+
+
+async def poured(mesh: Mesh, mebibytes: int, memory: Memory | None = None) -> tuple[str, str]:
+    """Ask for so much, piece by piece; the request, and the digest of what came."""
+    found, count = sha256(), 0
+    pieces = mesh.stream(str(mebibytes), expert="pouring", delivery="pieces", timeout=300)
+    async for piece in pieces:
+        found.update(piece.encode())
+        count += len(piece)
+        if memory is not None and count % MIB == 0:
+            memory.look()
+    assert count == mebibytes * MIB
+    assert (pieces.outcome.text, pieces.outcome.digest) == ("", found.hexdigest())
+    return pieces.outcome.request, found.hexdigest()
+
+
+async def recorded(node: NodeProcess, table: str, request: str, digest: str) -> None:
+    """The node's tables know of all of the long answer."""
+    async with tables(node) as found:
+
+        async def so() -> bool:
+            _, rows = await found.sql(f"SELECT answer_digest, answer_bytes FROM {table} WHERE request = '{request}'")
+            return [tuple(row) for row in rows] == [(digest, LONG_MIB * MIB)]
+
+        await until(so, within=30, what=f"the answer in {table}")
+
+
+async def test_a_long_answer_goes_by_and_is_held_by_no_process(nodes: Nodes) -> None:
+    statuses = [await node.status() for node in nodes]
+    async with Mesh.connect(nodes[0].home.root) as mesh:
+        await poured(mesh, 4)
+        memory = Memory(pid for status in statuses for pid in (status.pid, status.processes["overlay"]))
+        request, digest = await poured(mesh, LONG_MIB, memory)
+        print(f"64 MiB went by; node and overlay, asking and serving, grew by {memory.grown} MiB")
+        assert max(memory.grown) < LONG_MIB / 4
+        with pytest.raises(RequestFailed, match="the limit is"):
+            await mesh.ask("16", expert="pouring", timeout=60)
+    expected = sha256()
+    async for piece in pouring(str(LONG_MIB)):
+        expected.update(piece.encode())
+    assert digest == expected.hexdigest()
+    await recorded(nodes[0], "requests", request, digest)
+    await recorded(nodes[1], "served", request, digest)
 
 
 async def test_a_node_that_dies_in_mid_stream_is_said_after_what_was_delivered(tmp_path: Path) -> None:

@@ -66,3 +66,9 @@ async def ceaseless(path: str) -> AsyncIterator[str]:
         file.write_text(str(number))
         yield f"{number} "
         await asyncio.sleep(0)
+
+
+async def pouring(content: str) -> AsyncIterator[str]:
+    """``mebibytes``: so much text, in pieces of 64 KiB that are all different."""
+    for number in range(int(content) * 16):
+        yield f"{number:015} ".ljust(65536, "x")

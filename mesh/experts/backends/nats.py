@@ -104,7 +104,7 @@ class NatsBackend:
             connection = await self._connected()
         except MeshError as error:
             raise AttemptFailed("unavailable", str(error)) from None
-        token, mailbox, pieces = secrets.token_hex(12), _Mailbox(), Pieces(emit)
+        token, mailbox, pieces = secrets.token_hex(12), _Mailbox(), Pieces(emit, call)
         payload = msgspec.json.encode(call_fields(call))
         if len(payload) > connection.info.get("max_payload", 1 << 20):
             raise AttemptFailed("invalid", f"the call has {len(payload)} bytes, more than the NATS server takes")

@@ -78,7 +78,7 @@ class Program:
 
     async def ask(self, call: Call, emit: Emit, cancel_grace_s: float) -> Answer:
         """Its answer. A call that is cancelled is taken back; who ignores that is killed. Raises AttemptFailed."""
-        number, mailbox, pieces = str(next(self._numbers)), _Mailbox(), Pieces(emit)
+        number, mailbox, pieces = str(next(self._numbers)), _Mailbox(), Pieces(emit, call)
         self._calls[number] = mailbox
         try:
             await self.child.send(lines.call_line(number, call))

@@ -96,9 +96,9 @@ class PythonBackend:
         if isinstance(result, str):
             await emit(result)
             return Answer(text=result, model=self.model)
-        return Answer(text=await self._pass_on(result, emit), model=self.model)
+        return Answer(text=await self._pass_on(result, emit, held=call.held), model=self.model)
 
-    async def _pass_on(self, result: object, emit: Emit) -> str:
+    async def _pass_on(self, result: object, emit: Emit, *, held: bool) -> str:
         source = result if isinstance(result, AsyncIterator) else self._iterate(result)
         pieces = []
         try:
@@ -106,7 +106,8 @@ class PythonBackend:
                 if not isinstance(piece, str):
                     raise AttemptFailed("failed", f"{self._path} yielded {type(piece).__name__}, not str")
                 await emit(piece)
-                pieces.append(piece)
+                if held:
+                    pieces.append(piece)
         finally:
             if inspect.isasyncgen(source):
                 await source.aclose()

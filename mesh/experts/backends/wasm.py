@@ -130,7 +130,7 @@ class WasmBackend:
         if not self._free:
             raise AttemptFailed("unavailable", f"{self.model} is still at calls that were taken back")
         sandbox = self._free.pop()
-        run, pieces = _Run(sandbox), Pieces(emit)
+        run, pieces = _Run(sandbox), Pieces(emit, call)
         stdin = call.content.encode() if self._options.input == "text" else msgspec.json.encode(call_fields(call))
         arguments = [self._options.path.name, *self._options.arguments]
         work = asyncio.wrap_future(self._threads.submit(run.run, stdin, arguments, self._options.env))

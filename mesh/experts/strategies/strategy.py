@@ -7,7 +7,7 @@ import msgspec
 from mesh.events.vocabulary.requests import Count, Vote
 from mesh.experts.attempt import Answered
 from mesh.experts.attempts import Attempts
-from mesh.experts.calls import AnswerFormat
+from mesh.experts.calls import AnswerFormat, Passed
 from mesh.experts.known import Target
 from mesh.experts.queries import QueryFailed
 from mesh.experts.routing import RoutingDecision
@@ -16,7 +16,8 @@ from mesh.experts.routing import RoutingDecision
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of a strategy. ``winners`` are those whose answers are in it, the first one first.
 
-    ``cached_from`` is the request that it was found for, where that is another.
+    ``cached_from`` is the request that it was found for, where that is another. ``passed`` is as in
+    `mesh.experts.calls.Answer`.
     """
 
     text: str
@@ -31,6 +32,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str = ""
     cached_from: str = ""
     count: Count | None = None
+    passed: Passed | None = None
 
 
 class Strategy(Protocol):
@@ -55,6 +57,7 @@ def result_of(answered: Answered, fallback: str = "") -> Result:
         tokens_out=answer.tokens_out,
         format=answer.format,
         finish_reason=answer.finish_reason,
+        passed=answer.passed,
     )
 
 

@@ -84,7 +84,7 @@ class McpBackend:
 
     async def answer(self, call: Call, emit: Emit) -> Answer:
         """Call the tool that the text or the options name. Raises AttemptFailed."""
-        pieces = Pieces(emit)
+        pieces = Pieces(emit, call)
         if call.content.strip().lower() in LISTING and "tool" not in call.options:
             await pieces.add(listing(self.tools))
         else:
