@@ -1,4 +1,4 @@
-"""Bytes that come in parts and are wanted as a whole, held once, where joining them would take twice as much. Pure."""
+"""Bytes that come in parts and are wanted as a whole, held once, where joining them would take twice as much."""
 
 from io import BytesIO
 
