@@ -1,14 +1,14 @@
 """Python source, diagnosed for real: parsed by ``ast``, linted and formatted by ruff, its structure measured."""
 
-import importlib.metadata
 import sys
+from typing import Any
 
 from pydantic import Field
 
-from mesh.errors import MeshError
 from mesh.experts.backend import Kind
-from mesh.experts.backends.worker_pool import WorkerOptions, WorkerPool
-from mesh.experts.calls import Answer, Call, Emit
+from mesh.experts.backends.pooled import PooledBackend
+from mesh.experts.backends.worker_pool import WorkerOptions
+from mesh.experts.calls import Call
 
 _RULES = ["E", "W", "F", "B", "C4", "PERF", "PIE", "RET", "S", "SIM", "UP"]
 
@@ -20,40 +20,25 @@ class CodeOptions(WorkerOptions):
     line_length: int = Field(default=100, ge=40, le=320, description="Where ruff breaks lines")
 
 
-class CodeBackend:
+class CodeBackend(PooledBackend):
     """Answers Python source, bare or in a fenced block, with findings, structure and the formatted code."""
 
-    features: tuple[str, ...] = ()
-    model = "ruff"
+    job = "mesh.experts.backends.code.review:answer"
+    packages = ("ruff",)
 
-    def __init__(self, options: CodeOptions, _concurrency: int) -> None:
-        self._pool = WorkerPool("mesh.experts.backends.code.review:answer", options)
+    def __init__(self, options: CodeOptions, concurrency: int) -> None:
+        super().__init__(options, concurrency)
         self._settings = {"rules": options.rules, "line_length": options.line_length}
 
     async def start(self) -> None:
-        """Start the first worker. Raises MeshError when ruff is missing."""
-        try:
-            version = importlib.metadata.version("ruff")
-        except importlib.metadata.PackageNotFoundError:
-            raise MeshError("ruff is not installed", remedy="Run `pip install ruff`.") from None
-        self.model = f"ruff {version}, python {sys.version_info.major}.{sys.version_info.minor}"
-        await self._pool.start()
+        """See `PooledBackend.start`. The grammar is that of the Python that runs."""
+        await super().start()
+        self.model += f", python {sys.version_info.major}.{sys.version_info.minor}"
 
-    async def stop(self) -> None:
-        """Kill the workers."""
-        await self._pool.stop()
-
-    async def check(self) -> None:
-        """Make sure that a worker runs."""
-        await self._pool.check()
-
-    async def answer(self, call: Call, emit: Emit) -> Answer:
-        """Review; text without Python in it is ``invalid``. ``options.source`` is taken before the text."""
+    def settings(self, call: Call) -> dict[str, Any]:
+        """The rules, and ``options.source``, which is taken before the text."""
         source = call.options.get("source")
-        settings = {**self._settings, **({"source": source} if source is not None else {})}
-        text = await self._pool.run(call.content, settings)
-        await emit(text)
-        return Answer(text=text, model=self.model)
+        return {**self._settings, **({"source": source} if source is not None else {})}
 
 
 KIND = Kind(CodeOptions, CodeBackend)
