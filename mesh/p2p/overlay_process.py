@@ -6,7 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,10 @@ from mesh.keeper import Keeper
 from mesh.p2p import network_key
 from mesh.p2p.access import Access
 from mesh.p2p.addresses import check_listen
+from mesh.p2p.deliveries import Deliveries
 from mesh.p2p.host import wire
-from mesh.p2p.host.limits import Limits
-from mesh.p2p.host.nat import NatSettings
-from mesh.p2p.host.relay_book import RelayLimits
-from mesh.p2p.host.settings import HostSettings, WebSocketTls, hand_over
+from mesh.p2p.host.settings import HostSettings, hand_over
+from mesh.p2p.host_config import file_in, limits, nat_settings, websocket_tls
 from mesh.p2p.host_link import HostLink, LocalConnection
 from mesh.p2p.interfaces import dialable, interface_ips
 from mesh.p2p.overlay import (
@@ -79,7 +78,7 @@ class ProcessOverlay:
         self._topics: tuple[str, ...] = ()
         self._dht = ""
         self._provided: tuple[str, ...] = ()
-        self._handler: OverlayHandler | None = None
+        self._deliveries = Deliveries()
         self._link = HostLink(run_dir, on_notice=self._noticed, on_stream=self._joined, on_lost=self._link_lost)
         self._settings_pipe = os.open(os.devnull, os.O_RDONLY)
         self._process = SupervisedProcess(
@@ -100,7 +99,6 @@ class ProcessOverlay:
         self._mapped: dict[str, None] = {}
         self._listening: asyncio.Future[wire.Listening] | None = None
         self._bound: tuple[str, ...] = ()
-        self._held: list[Callable[[], None]] | None = []
         self._watchdog = Keeper("overlay watchdog")
 
     @property
@@ -125,36 +123,34 @@ class ProcessOverlay:
     ) -> None:
         """See `Overlay.start`. Raises ConfigError for settings that cannot be meant."""
         self._check_settings()
-        self._handler = handler
+        self._deliveries.handler = handler
         self._protocols, self._topics, self._dht = tuple(protocols), tuple(topics), dht
         await self._link.open()
         try:
             await self._process.start()
         except BaseException:
             await self._link.close()
-            self._handler = None
+            self._deliveries.handler = None
             raise
-        self._release()
+        self._deliveries.release()
         self._watchdog.begin(self._watch())
 
     def _check_settings(self) -> None:
         config = self._config
         check_listen(config.listen, private=bool(config.psk_file), certificate=bool(config.wss_certificate))
-        self._network_key = network_key.read_file(Path(self._path(config.psk_file))) if config.psk_file else b""
-
-    def _path(self, named: str) -> str:
-        """A file of the settings; relative ones are in the node's home."""
-        return str(self._home / Path(named).expanduser()) if named else ""
+        self._network_key = (
+            network_key.read_file(Path(file_in(self._home, config.psk_file))) if config.psk_file else b""
+        )
 
     async def stop(self) -> None:
         """See `Overlay.stop`."""
-        if self._handler is None:
+        if self._deliveries.handler is None:
             return
         await self._watchdog.end()
         self._lose("stopped")
         await self._process.stop()
         await self._link.close()
-        self._handler = None
+        self._deliveries.handler = None
         os.close(self._settings_pipe)
 
     async def dial(self, peer: str, addresses: Sequence[str], timeout: float) -> None:
@@ -172,7 +168,7 @@ class ProcessOverlay:
     async def restrict(self, access: Access) -> None:
         """See `Overlay.restrict`. A process that is being started gets the rules with its settings, or just after."""
         self._access = access
-        if self._handler is not None:
+        if self._deliveries.handler is not None:
             with suppress(OverlayDown):
                 await self._ask(wire.Restrict(next(self._ids), access), _CHECK_TIMEOUT_S, OverlayDown)
 
@@ -185,12 +181,12 @@ class ProcessOverlay:
     async def provide(self, names: Sequence[str]) -> None:
         """See `Overlay.provide`."""
         self._provided = tuple(names)
-        if self._dht or self._handler is None:
+        if self._dht or self._deliveries.handler is None:
             await self._ask(wire.Provide(next(self._ids), self._provided), _CHECK_TIMEOUT_S, OverlayDown)
 
     async def find_providers(self, name: str, timeout: float) -> tuple[Provider, ...]:
         """See `Overlay.find_providers`."""
-        if not self._dht and self._handler is not None:
+        if not self._dht and self._deliveries.handler is not None:
             return ()
         command = wire.FindProviders(next(self._ids), name, timeout)
         found = await self._ask(command, timeout + _COMMAND_GRACE_S, OverlayDown)
@@ -255,7 +251,7 @@ class ProcessOverlay:
             case wire.Happened():
                 self._happened(wire.fact_of(notice))
             case wire.Gossip():
-                self._tell(lambda handler: handler.on_gossip(notice.topic, notice.peer, notice.data))
+                self._deliveries.tell(lambda handler: handler.on_gossip(notice.topic, notice.peer, notice.data))
 
     def _happened(self, fact: OverlayFact) -> None:
         if isinstance(fact, Connected):
@@ -270,56 +266,21 @@ class ProcessOverlay:
             self._circuits.pop(fact.relay, None)
         elif isinstance(fact, PortMapped):
             self._mapped[f"{fact.address}/p2p/{self._identity.peer_id}"] = None
-        self._tell(lambda handler: handler.on_fact(fact))
+        self._deliveries.tell(lambda handler: handler.on_fact(fact))
 
     def _joined(self, opened: wire.StreamOpened, local: LocalConnection) -> None:
         stream = Stream(opened.peer, opened.protocol, local.reader, local.writer)
         self._streams.setdefault(opened.peer, set()).add(opened.stream)
         local.on_lost = lambda: self._streams.get(opened.peer, set()).discard(opened.stream)
         if opened.id == 0:
-            self._tell(lambda handler: handler.on_stream(stream))
+            self._deliveries.tell(lambda handler: handler.on_stream(stream))
         elif not self._settle(opened.id, stream):
             local.abort()  # whoever asked for it has stopped waiting
-
-    def _tell(self, deliver: Callable[[OverlayHandler], None]) -> None:
-        """Call the handler; while a restart is not reported yet, what follows it waits."""
-
-        def call() -> None:
-            if self._handler is None:
-                return
-            try:
-                deliver(self._handler)
-            except Exception:
-                log.exception("the node failed to take in what the overlay reported")
-
-        if self._held is None:
-            call()
-        else:
-            self._held.append(call)
-
-    def _release(self) -> None:
-        held, self._held = self._held, None
-        for call in held or ():
-            call()
 
     # --- the process ---------------------------------------------------------------------------------------------
 
     def _command(self) -> list[str]:
         config = self._config
-        limits = Limits(
-            max_connections=config.max_connections,
-            max_inbound=config.max_inbound,
-            max_streams_per_peer=config.max_streams_per_peer,
-            handshake_s=config.handshake_timeout_s,
-            inbound_per_address_per_s=config.inbound_per_address_per_s,
-            silent_s=config.silence_timeout_s,
-            max_inbound_per_subnet=config.max_inbound_per_subnet,
-            subnet_ipv4_bits=config.subnet_ipv4_bits,
-            subnet_ipv6_bits=config.subnet_ipv6_bits,
-            own_networks=tuple(config.own_networks),
-            max_streams=config.max_streams,
-            max_receive_bytes=config.max_receive_bytes,
-        )
         settings = HostSettings(
             seed=self._identity.seed,
             token=self._link.new_token(),
@@ -330,16 +291,12 @@ class ProcessOverlay:
             topics=self._topics,
             dht=self._dht,
             provided=self._provided,
-            limits=limits,
+            limits=limits(config),
             nat=nat_settings(config),
             access=self._access,
             security=tuple(config.security),
             network_key=self._network_key,
-            wss=WebSocketTls(
-                certificate=self._path(config.wss_certificate),
-                key=self._path(config.wss_key),
-                trust=self._path(config.wss_trust),
-            ),
+            wss=websocket_tls(config, self._home),
         )
         hand_over(settings, self._settings_pipe)
         self._listening = asyncio.get_running_loop().create_future()
@@ -363,10 +320,8 @@ class ProcessOverlay:
 
     def _restarted(self, reason: str, restarts: int, down_ms: float) -> None:
         fact = Restarted(reason, restarts, down_ms)
-        held, self._held = self._held or [], None
-        self._tell(lambda handler: handler.on_fact(fact))
-        self._held = held
-        self._release()
+        self._deliveries.tell_first(lambda handler: handler.on_fact(fact))
+        self._deliveries.release()
 
     def _link_lost(self) -> None:
         """The process is dead or dying; whichever we see first, its end or the end of the link."""
@@ -382,13 +337,12 @@ class ProcessOverlay:
         self._mapped.clear()
         circuits, self._circuits = self._circuits, {}
         for relay in circuits:
-            self._tell(functools.partial(_report, RelayLost(relay, reason)))
+            self._deliveries.tell(functools.partial(_report, RelayLost(relay, reason)))
         connected, self._connected = self._connected, {}
         for connection in connected.values():
             fact = Disconnected(connection.peer, connection.connection, reason)
-            self._tell(functools.partial(_report, fact))
-        if self._held is None:
-            self._held = []
+            self._deliveries.tell(functools.partial(_report, fact))
+        self._deliveries.hold()
 
     async def _watch(self) -> None:
         """An overlay process that does not answer is as good as dead: it is killed, and so started again."""
@@ -401,26 +355,6 @@ class ProcessOverlay:
             except MeshError:
                 log.warning("the overlay process does not answer", pid=self.pid)
                 self._process.kill()
-
-
-def nat_settings(config: OverlayConfig) -> NatSettings:
-    """What the overlay process needs to know of relays, hole punching, reachability and port mapping."""
-    return NatSettings(
-        relay=config.relay,
-        relays=tuple(config.relays),
-        hole_punching=config.hole_punching,
-        autonat=config.autonat,
-        upnp=config.upnp,
-        limits=RelayLimits(
-            max_reservations=config.relay_max_reservations,
-            max_reservations_per_address=config.relay_max_reservations_per_address,
-            reservation_s=config.relay_reservation_s,
-            max_circuits=config.relay_max_circuits,
-            max_circuits_per_peer=config.relay_max_circuits_per_peer,
-            circuit_s=config.relay_duration_s,
-            circuit_bytes=config.relay_bytes,
-        ),
-    )
 
 
 def _report(fact: OverlayFact, handler: OverlayHandler) -> None:
