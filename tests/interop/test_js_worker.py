@@ -1,9 +1,6 @@
 """A worker that is not ours: nats.js with the example, an expert of a real node as long as it runs."""
 
 import asyncio
-import fcntl
-import hashlib
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,38 +10,17 @@ import pytest
 
 from mesh.api.client import Mesh, RequestFailed
 from mesh.demo.nodes import NodeProcess, until
+from tests.kit.javascript import copy_of, needs_node
 from tests.kit.nodes import config, running_node
 from tests.kit.waiting import until as soon
 
-ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples/js-worker"
-CACHE = ROOT / "build/js-worker"
-INSTALLED = ("package.json", "package-lock.json", ".npmrc")
 QUICK = "[workers]\ninterval_s = 0.3\n"
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(180),
-    pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="there is no Node.js here"),
+    pytest.mark.timeout(240),
+    needs_node,
 ]
-
-
-def modules() -> Path:
-    """What the lock file pins, installed once for all tests that come after."""
-    digest = hashlib.sha256(b"".join((EXAMPLE / name).read_bytes() for name in INSTALLED)).hexdigest()[:16]
-    home = CACHE / digest
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (home / "installed").exists():
-            home.mkdir(exist_ok=True)
-            for name in INSTALLED:
-                shutil.copy(EXAMPLE / name, home)
-            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-            done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120, check=False)
-            assert done.returncode == 0, done.stderr
-            (home / "installed").touch()
-    return home / "node_modules"
 
 
 @asynccontextmanager
@@ -81,9 +57,7 @@ async def taken_back(mesh: Mesh, directory: Path) -> None:
 
 
 async def test_a_worker_in_javascript_is_an_expert_as_long_as_it_runs(tmp_path: Path):
-    directory = tmp_path / "js"
-    shutil.copytree(EXAMPLE, directory, ignore=shutil.ignore_patterns("node_modules"))
-    (directory / "node_modules").symlink_to(modules())
+    directory = copy_of("js-worker", tmp_path)
     async with (
         running_node(tmp_path, "one", config("one", extra=QUICK)) as node,
         Mesh.connect(node.home.root) as mesh,

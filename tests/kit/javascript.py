@@ -1,0 +1,58 @@
+"""Examples in JavaScript, run by Node.js with exactly what their lock files pin."""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+INSTALLED = ("package.json", "package-lock.json", ".npmrc")
+
+needs_node = pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="there is no Node.js here")
+
+
+def copy_of(example: str, directory: Path) -> Path:
+    """A copy of ``examples/<example>`` below ``directory``, beside what it needs."""
+    copied = directory / example
+    shutil.copytree(ROOT / "examples" / example, copied, ignore=shutil.ignore_patterns("node_modules"))
+    (copied / "node_modules").symlink_to(modules(example))
+    return copied
+
+
+def modules(example: str) -> Path:
+    """What the lock file of an example pins, installed once for all tests that come after."""
+    source, cache = ROOT / "examples" / example, ROOT / "build" / example
+    digest = hashlib.sha256(b"".join((source / name).read_bytes() for name in INSTALLED)).hexdigest()[:16]
+    home = cache / digest
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "installed").exists():
+            home.mkdir(exist_ok=True)
+            for name in INSTALLED:
+                shutil.copy(source / name, home)
+            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+            done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=180, check=False)
+            assert done.returncode == 0, done.stderr
+            (home / "installed").touch()
+    return home / "node_modules"
+
+
+async def run_js(directory: Path, *arguments: str, within_s: float = 120.0) -> tuple[int, str, str]:
+    """Run ``node`` with these arguments to its end: exit code, output, errors."""
+    process = await asyncio.create_subprocess_exec(
+        "node", *arguments, cwd=directory, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "NODE_NO_WARNINGS": "1"},
+    )  # fmt: skip
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), within_s)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, output.decode(), errors.decode()
