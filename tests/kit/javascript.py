@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -45,14 +47,23 @@ def modules(example: str) -> Path:
 
 async def run_js(directory: Path, *arguments: str, within_s: float = 120.0) -> tuple[int, str, str]:
     """Run ``node`` with these arguments to its end: exit code, output, errors."""
+    async with js_process(directory, *arguments) as process:
+        output, errors = await asyncio.wait_for(process.communicate(), within_s)
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+@asynccontextmanager
+async def js_process(directory: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """``node`` with these arguments and pipes to it, ended at the end."""
+    pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        "node", *arguments, cwd=directory, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        "node", *arguments, cwd=directory, stdin=pipe, stdout=pipe, stderr=pipe,
         env={**os.environ, "NODE_NO_WARNINGS": "1"},
     )  # fmt: skip
     try:
-        output, errors = await asyncio.wait_for(process.communicate(), within_s)
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
-    return process.returncode, output.decode(), errors.decode()
+        await process.communicate()
