@@ -264,6 +264,9 @@ class RoutingConfig(Section):
     max_ejected: float = Field(default=0.5, ge=0, le=1, description="Share of a domain's experts that may be outliers")
     slow_start_s: float = Field(default=10.0, ge=0, le=3600, description="How long a new expert counts less")
     fan_out: int = Field(default=3, ge=1, le=16, description="Experts asked by distributed and consensus")
+    split: Literal["auto", "always", "never"] = Field(
+        default="auto", description="When distributed asks the parts of a text one by one; auto: if of several domains"
+    )
     fallback: Fallback = Field(
         default="auto", description="When a strategy cannot be followed: fail; less, but no less than a consensus; less"
     )

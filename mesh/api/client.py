@@ -3,7 +3,7 @@
 ``with`` in place of ``async with`` gives the same without asyncio (`mesh.api.sync`).
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -102,7 +102,7 @@ class Mesh:
 
     async def ask(
         self,
-        content: str,
+        content: str = "",
         *,
         domain: str = "auto",
         expert: str = "",
@@ -116,6 +116,8 @@ class Mesh:
         delivery: str = "stream",
         cache: str = "",
         keep: str = "",
+        split: str = "",
+        parts: Sequence[str | Mapping[str, str]] = (),
         options: dict[str, Any] | None = None,
         on_text: OnText | None = None,
     ) -> Outcome:
@@ -125,6 +127,9 @@ class Mesh:
         ``pieces`` is for an answer too long to be held: it goes to ``on_text`` alone, and the outcome has no text.
         ``cache``: ``on``, an answer that was given before to exactly this will do; ``off``: it will not.
         ``keep``: journals may keep no more of it than ``digest`` or ``sealed``.
+        ``split``: ``auto``, ``always`` or ``never`` ask the parts of a text one by one, each of the best expert of its
+        domain; ``parts`` are the parts, if you have them: texts, or ``{"content": …, "domain": …}``, which ``content``
+        introduces.
         ``on_text`` is called, and awaited where it is a coroutine function, with every piece of the answer as it
         arrives; while it works the expert is held back. Cancelling the call cancels the request.
         Raises RequestFailed when there is no answer, NodeUnreachable when there is no node.
@@ -144,6 +149,8 @@ class Mesh:
             "delivery": delivery,
             "cache": cache,
             "keep": keep or None,
+            "split": split,
+            "parts": [part if isinstance(part, str) else dict(part) for part in parts],
             "options": options or {},
         }
         message = _encoded(
@@ -167,7 +174,7 @@ class Mesh:
             await self._cancel(call)
             raise
 
-    def stream(self, content: str, **how: Unpack[How]) -> Pieces:
+    def stream(self, content: str = "", **how: Unpack[How]) -> Pieces:
         """Ask, and iterate over the pieces of the answer as they come: ``async for piece in mesh.stream("…")``.
 
         ``how`` is as for `ask`. Its ``outcome`` is there after the last piece. What `ask` raises is raised by the

@@ -1,7 +1,7 @@
 """An answer that is read while it is made."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from inspect import isawaitable
 from typing import Any, TypedDict
 
@@ -31,6 +31,8 @@ class How(TypedDict, total=False):
     conversation: str
     cache: str
     keep: str
+    split: str
+    parts: Sequence[str | Mapping[str, str]]
     options: dict[str, Any]
 
 

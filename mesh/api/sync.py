@@ -58,11 +58,11 @@ class SyncMesh:
     ) -> None:
         self.close()
 
-    def ask(self, content: str, *, on_text: Callable[[str], None] | None = None, **how: Unpack[How]) -> Outcome:
+    def ask(self, content: str = "", *, on_text: Callable[[str], None] | None = None, **how: Unpack[How]) -> Outcome:
         """See `Mesh.ask`. ``on_text`` is called in the thread of the connection."""
         return self._wait(self._mesh.ask(content, on_text=on_text, **how))
 
-    def stream(self, content: str, **how: Unpack[How]) -> Iterator[str]:
+    def stream(self, content: str = "", **how: Unpack[How]) -> Iterator[str]:
         """The pieces of the answer as they come; leaving the loop early takes the request back.
 
         Raises what `ask` raises. The generator's value is the Outcome: ``outcome = yield from mesh.stream("…")``.

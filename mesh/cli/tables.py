@@ -1,7 +1,8 @@
 """``mesh peers``, ``mesh experts``, ``mesh requests``, ``mesh health``: the projected tables, for people."""
 
 import asyncio
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -28,8 +29,9 @@ def peers(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - froz
 
 def experts(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - frozen
     """Who can answer what, here and elsewhere."""
+    rows = asyncio.run(projected(options, lambda tables: tables.experts()))
     print_rows(
-        asyncio.run(projected(options, lambda tables: tables.experts())),
+        rows if options.json else [{**row, "state": _standing(row)} for row in rows],
         columns=(
             "expert",
             "peer_name",
@@ -41,10 +43,18 @@ def experts(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - fr
             "queued",
             "concurrency",
             "quality",
+            "price",
         ),
         as_json=options.json,
         empty="No experts: declare some in config.toml, or connect to a node that has some.",
     )
+
+
+def _standing(row: Mapping[str, Any]) -> str:
+    """Its state; of one that is left alone for a while until when, and by which rule."""
+    if row["state"] != "active" or row["ejected_until"] is None:
+        return str(row["state"])
+    return f"{row['ejected_by']} until {row['ejected_until'][11:19]}".replace("_", " ")
 
 
 def requests(

@@ -41,6 +41,7 @@ def why(
         print_json(msgspec.to_builtins(explanation))
         return
     out = console()
+    _print_parts(out, explanation)
     for decision in explanation.decisions:
         _print_decision(out, decision, explanation.names)
     _print_votes(out, explanation)
@@ -120,9 +121,23 @@ async def _taken_in_at(request: str, local: str, home: "Home", config: "Config",
     return None
 
 
+def _print_parts(out: Console, explanation: "Explanation") -> None:
+    """Into what it was split, and whose answer each part has."""
+    ends = {end.part: end for end in explanation.ends}
+    for number, part in enumerate(explanation.parts, 1):
+        line = f"part {number:<3}    {part.domain} ({part.by}), {part.chars} characters from {part.start}"
+        if (end := ends.get(number)) is not None:
+            whose = f"{end.expert} at {_shown(end.peer, explanation.names)}"
+            line += f": {end.error}, {end.message}" if end.error else f": {whose}"
+        out.print(line + (f"  ({part.note})" if part.note else ""), markup=False, soft_wrap=True)
+    if explanation.parts:
+        out.print()
+
+
 def _print_decision(out: Console, decision: "DecisionExplained", names: Names) -> None:
+    part = f"part {decision.part}, " if decision.part else ""
     out.print(
-        f"[bold]Decision for attempt {decision.attempt}[/]  {decision.purpose}, "
+        f"[bold]Decision for attempt {decision.attempt}[/]  {part}{decision.purpose}, "
         f"domain {decision.domain} ({decision.domain_by}), "
         f"policy {decision.policy} v{decision.policy_version} ({decision.best} score wins), "
         f"as of position {decision.as_of}, seed {decision.seed}",

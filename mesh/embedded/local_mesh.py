@@ -152,7 +152,7 @@ class LocalMesh(History, NodeCalls):
 
     async def ask(
         self,
-        content: str,
+        content: str = "",
         *,
         domain: str = "auto",
         expert: str = "",

@@ -61,7 +61,10 @@ class Request(Protocol):
     """What an attempt needs of the request that it belongs to (`mesh.experts.attempts.Attempts`)."""
 
     plan: Plan
-    count: int
+
+    def next_number(self) -> int:
+        """The number of an attempt that is about to be dispatched."""
+        ...
 
     @property
     def remaining_s(self) -> float:
@@ -116,8 +119,7 @@ class Attempt:
         if timeout_ms < MIN_ATTEMPT_S * 1000:
             raise AttemptFailed("expired", f"nothing is left of the {plan.timeout_s:g} s that the caller gave")
         self._refuse_the_dead()
-        self._request.count += 1
-        self._number = self._request.count
+        self._number = self._request.next_number()
         self._sent_at = self._services.clock.monotonic()
         self._request.record(
             RequestDispatched(
@@ -127,10 +129,11 @@ class Attempt:
                 expert=target.expert,
                 timeout_ms=timeout_ms,
                 purpose=self._request.purpose_of(target),
+                part=plan.part,
             )
         )
         return Call(
-            request=plan.request,
+            request=plan.known_as,
             expert=target.expert,
             domain=self._domain(),
             content=plan.content,
@@ -189,7 +192,7 @@ class Attempt:
             raise AttemptFailed("protocol", "the signature of the answer is not that of the peer that gave it")
         self._request.record(
             RequestAnswered(
-                request=call.request,
+                request=self._request.plan.request,
                 attempt=self._number,
                 peer=target.peer,
                 expert=target.expert,
@@ -201,6 +204,7 @@ class Attempt:
                 answer_bytes=all_of_it.size,
                 answer_digest=all_of_it.digest,
                 signature=clean(answer.signature),
+                part=self._request.plan.part,
             )
         )
         self._judge()

@@ -26,20 +26,44 @@ _SEED_MASK = (1 << 53) - 1
 
 
 class Attempts:
-    """Routes and makes the attempts of one request, in whatever order its strategy wants them."""
+    """Routes and makes the attempts of one request, in whatever order its strategy wants them.
+
+    ``parts`` are the plans of its parts, where it was split; `of` makes the attempts of one of them. ``number`` is that
+    of the last that was dispatched; 0: none was.
+    """
 
     def __init__(self, plan: Plan, services: Services, delivery: Delivery) -> None:
         self.plan = plan
         self.delivery = delivery
-        self.count = 0
+        self.parts: tuple[Plan, ...] = ()
         self.failures: list[str] = []
+        self._numbers: list[int] = []
+        self.number = 0
         self._last_failure = ""
         self._purposes: dict[Target, str] = {}
         self.journal_keeps_text = False
         self.equivocated: set[Target] = set()
-        self._statements = Statements(plan.request, services.verify)
+        self._statements = Statements(plan.known_as, services.verify)
         self._services = services
         self._started = services.clock.monotonic()
+
+    def of(self, part: Plan) -> "Attempts":
+        """The attempts of a part: numbered, timed and reported with all others, and not delivered by themselves."""
+        attempts = Attempts(part, self._services, Delivery(None))
+        attempts.failures, attempts._numbers = self.failures, self._numbers
+        attempts.journal_keeps_text, attempts._started = self.journal_keeps_text, self._started
+        return attempts
+
+    @property
+    def count(self) -> int:
+        """How many were dispatched, for any part."""
+        return len(self._numbers)
+
+    def next_number(self) -> int:
+        """The number of an attempt that is about to be dispatched."""
+        self.number = self.count + 1
+        self._numbers.append(self.number)
+        return self.number
 
     @property
     def local(self) -> str:
@@ -107,8 +131,9 @@ class Attempts:
             rules=plan.rules,
         )
         decision = decide(services.state, inputs)
-        self.record(routed_fact(inputs, decision, services.journal.position))
-        self._purposes.update(dict.fromkeys(decision.chosen, purpose))
+        self.record(routed_fact(inputs, decision, services.journal.position, plan.part))
+        probes = {one.target for one in decision.candidates if one.features.probe} if purpose == "first" else set()
+        self._purposes.update({target: "probe" if target in probes else purpose for target in decision.chosen})
         return decision
 
     def purpose_of(self, target: Target) -> str:
@@ -121,7 +146,7 @@ class Attempts:
         return usual_p95_ms(self._services.state, decision.candidates) if others else -1.0
 
     def _next_purpose(self) -> str:
-        if not self.count:
+        if not self.number:
             return "first"
         return "moved" if self._last_failure in IDLE else "retry"
 
@@ -144,7 +169,9 @@ class Attempts:
         """Record that something less than the strategy is tried."""
         plan = self.plan
         self.record(
-            RequestFellBack(request=plan.request, strategy=plan.strategy, to=to, reason=self.fit(clean(reason)))
+            RequestFellBack(
+                request=plan.request, strategy=plan.strategy, to=to, reason=self.fit(clean(reason)), part=plan.part
+            )
         )
 
     def _hold_to_its_word(self, answered: Answered) -> None:

@@ -9,8 +9,9 @@ import msgspec
 from mesh.experts.exact import decay
 
 WINDOW_S = 60.0
-# Why something is asked: `first`, again after a failure (`retry`), beside one that is late (`hedge`), or elsewhere
-# because whoever was asked did no work (`moved`).
+# Why something is asked: `first` (`probe`, where that is an expert that was ejected), again after a failure (`retry`),
+# beside one that is late (`hedge`), or elsewhere because whoever was asked did no work (`moved`).
+FIRST = frozenset({"first", "probe"})
 EXTRA = frozenset({"retry", "hedge"})
 # Failures that leave nobody working: asking another one adds no work to the mesh.
 IDLE = frozenset({"disconnected", "unknown_expert", "unavailable", "overloaded"})
@@ -30,7 +31,7 @@ def worked(work: Work, purpose: str, at: float) -> None:
     work.asked, work.extra, work.at = work.asked * fading, work.extra * fading, max(work.at, at)
     if purpose in EXTRA:
         work.extra += 1.0
-    elif purpose == "first":
+    elif purpose in FIRST:
         work.asked += 1.0
 
 

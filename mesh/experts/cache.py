@@ -184,6 +184,7 @@ def _without_votes(result: Result) -> Result:
         tokens_out=result.tokens_out,
         format=result.format,
         finish_reason=result.finish_reason,
+        parts=result.parts,
     )
 
 

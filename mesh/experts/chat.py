@@ -67,6 +67,15 @@ def text_of(message: Message) -> str:
     return "\n".join(str(text) for text in texts)
 
 
+def ask_instead(chat: Mapping[str, JsonValue], asked: str, text: str) -> dict[str, JsonValue] | None:
+    """The same conversation with ``text`` for its last question; None where that is not just the text ``asked``."""
+    messages: Sequence[Any] = chat["messages"]  # type: ignore[assignment]
+    place = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    if place < 0 or messages[place].get("content") != asked:
+        return None
+    return {**chat, "messages": [*messages[:place], {**messages[place], "content": text}, *messages[place + 1 :]]}
+
+
 def encode_chat(chat: Mapping[str, JsonValue] | None) -> str:
     """Canonical JSON, which is what is digested and sent; empty for no chat."""
     return "" if chat is None else msgspec.json.encode(chat, order="sorted").decode()

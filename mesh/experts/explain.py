@@ -10,6 +10,8 @@ from mesh.events.vocabulary.network import PeerGreeted
 from mesh.events.vocabulary.node import NodeStarted
 from mesh.events.vocabulary.requests import (
     Count,
+    Part,
+    PartEnd,
     RequestAnswered,
     RequestAttemptFailed,
     RequestClassified,
@@ -19,6 +21,7 @@ from mesh.events.vocabulary.requests import (
     RequestFailed,
     RequestHedged,
     RequestRouted,
+    RequestSplit,
     Vote,
 )
 from mesh.experts.candidates import Candidate, Exclusion, RoutingInputs
@@ -61,6 +64,7 @@ class DecisionExplained(msgspec.Struct, frozen=True, kw_only=True):
     recomputed: str
     purpose: str = "first"
     withheld: str = ""
+    part: int = 0
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +78,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the journal knows of one request; ``names`` are what nodes call themselves, by PeerId."""
+    """Everything that the journal knows of one request; ``names`` are what nodes call themselves, by PeerId.
+
+    ``parts`` are those that it was split into, from the first, ``ends`` what became of them.
+    """
 
     request: str
     decisions: tuple[DecisionExplained, ...]
@@ -85,6 +92,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     count: Count | None = None
     cached_from: str = ""
     names: dict[str, str] = {}
+    parts: tuple[Part, ...] = ()
+    ends: tuple[PartEnd, ...] = ()
 
 
 class Explainer:
@@ -100,6 +109,7 @@ class Explainer:
         self._decisions: list[DecisionExplained] = []
         self._timeline: list[Step] = []
         self._end: RequestCompleted | RequestFailed | None = None
+        self._parts: tuple[Part, ...] = ()
         self._names: dict[str, str] = {}
 
     def feed(self, event: Event) -> None:
@@ -109,6 +119,8 @@ class Explainer:
             self._timeline.append(_step(event))
             if isinstance(fact, RequestRouted) and event.origin == self._state.local:
                 self._decisions.append(_explained(event, fact, self._recomputed(fact)))
+            elif isinstance(fact, RequestSplit) and not fact.whole:
+                self._parts = fact.parts
             elif isinstance(fact, RequestCompleted | RequestFailed):
                 self._end = fact
         if isinstance(fact, PeerGreeted):
@@ -136,12 +148,15 @@ class Explainer:
             fallback=end.fallback if isinstance(end, RequestCompleted) else "",
             count=end.count if end is not None else None,
             cached_from=end.cached_from if isinstance(end, RequestCompleted) else "",
+            parts=self._parts,
+            ends=end.parts if end is not None else (),
             names={peer: name for peer, name in self._names.items() if name and self._mentions(peer)},
         )
 
     def _mentions(self, peer: str) -> bool:
         peers = {option.candidate.peer for decision in self._decisions for option in decision.options}
         peers |= {exclusion.peer for decision in self._decisions for exclusion in decision.excluded}
+        peers |= {end.peer for end in self._end.parts} if self._end is not None else set()
         return peer in peers or any(peer in step.text for step in self._timeline)
 
 
@@ -221,6 +236,7 @@ def _explained(event: Event, fact: RequestRouted, recomputed: str) -> DecisionEx
         recomputed=recomputed,
         purpose=inputs.purpose,
         withheld=decision.withheld,
+        part=fact.part,
     )
 
 
@@ -228,15 +244,24 @@ def _step(event: Event) -> Step:
     return Step(position=event.position, time=event.time, origin=event.origin, fact=event.type, text=_line(event.fact))
 
 
+def _choice_line(fact: RequestRouted | RequestSplit | RequestDispatched) -> str:
+    if isinstance(fact, RequestSplit):
+        domains = ", ".join(f"{number} {part.domain}" for number, part in enumerate(fact.parts, 1))
+        return f"by {fact.by}: {domains}" + (f"; not done: {fact.whole}" if fact.whole else "")
+    if isinstance(fact, RequestDispatched):
+        why = "" if fact.purpose == "first" else f" ({fact.purpose})"
+        of = f" of part {fact.part}" if fact.part else ""
+        return f"attempt {fact.attempt}{of} to {fact.peer}/{fact.expert}{why}, {fact.timeout_ms} ms left"
+    chosen = msgspec.json.decode(fact.decision, type=RoutingDecision).chosen
+    whom = ", ".join(str(target) for target in chosen) or "nobody"
+    part = f" for part {fact.part}" if fact.part else ""
+    return f"{fact.policy} chose {whom}{part}, as of position {fact.as_of}"
+
+
 def _line(fact: Fact) -> str:
     match fact:
-        case RequestRouted():
-            chosen = msgspec.json.decode(fact.decision, type=RoutingDecision).chosen
-            whom = ", ".join(str(target) for target in chosen) or "nobody"
-            return f"{fact.policy} chose {whom}, as of position {fact.as_of}"
-        case RequestDispatched():
-            why = "" if fact.purpose == "first" else f" ({fact.purpose})"
-            return f"attempt {fact.attempt} to {fact.peer}/{fact.expert}{why}, {fact.timeout_ms} ms left"
+        case RequestRouted() | RequestSplit() | RequestDispatched():
+            return _choice_line(fact)
         case RequestHedged():
             return f"attempt {fact.attempt} is late after {fact.after_ms:.0f} ms: {fact.by_peer}/{fact.by_expert} too"
         case ExpertEjected():
@@ -259,5 +284,9 @@ def _line(fact: Fact) -> str:
 
 def _fields(fact: Fact) -> str:
     """The short fields of a fact, as they are."""
-    shown = {name: getattr(fact, name) for name in fact.__struct_fields__ if name not in ("request", "sealed")}
-    return ", ".join(f"{name}={value}" for name, value in shown.items() if value not in ("", (), None))[:400]
+    shown = {name: getattr(fact, name) for name in fact.__struct_fields__ if name not in ("request", "sealed", "parts")}
+    return ", ".join(f"{name}={value}" for name, value in shown.items() if _says_something(name, value))[:400]
+
+
+def _says_something(name: str, value: object) -> bool:
+    return value not in ("", (), None) and (name, value) != ("part", 0)

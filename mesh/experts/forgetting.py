@@ -11,6 +11,7 @@ from mesh.events.journal import Journal
 from mesh.events.vocabulary.requests import RequestForgotten
 from mesh.experts.content_keys import ContentKeys
 from mesh.keeper import Keeper
+from mesh.experts.parts import part_ids
 
 _DAY_S = 86_400.0
 _LONGEST_PAUSE_S = 3600.0
@@ -65,13 +66,18 @@ class Forgetter:
         await self.keeper.end()
 
     async def forget(self, requests: Iterable[str], *, actor: str, reason: str = "told") -> Forgotten:
-        """Erase the keys of these requests. On return that is stored; raises OSError where a key cannot be erased."""
-        wanted = tuple(dict.fromkeys(requests))
+        """Erase the keys of these requests and of their parts.
+
+        On return that is stored; raises OSError where a key cannot be erased.
+        """
+        named = tuple(dict.fromkeys(requests))
+        wanted = tuple(one for request in named for one in (request, *part_ids(request)))
         async with self._one_at_a_time:
             self._on_forgotten(wanted)
             gone = await asyncio.to_thread(self._keys.erase, wanted)
             await self._record([request for request in wanted if request in gone], actor=actor, reason=reason)
-        return Forgotten(count=len(gone), without_key=tuple(request for request in wanted if request not in gone))
+        without = (request for request in named if gone.isdisjoint((request, *part_ids(request))))
+        return Forgotten(count=len(gone), without_key=tuple(without))
 
     async def forget_where(self, *, before: float, caller: str, actor: str, reason: str = "told") -> Forgotten:
         """Erase the keys from before a time (Unix seconds) and of a caller (empty: of everybody)."""

@@ -55,10 +55,10 @@ class Offer(msgspec.Struct):
 class OpenRequest(msgspec.Struct):
     """A request without an outcome yet: ``attempts`` are those dispatched and not yet back, by number.
 
-    ``late`` is the number of the one that was hedged; 0: none.
+    ``late`` are the numbers of those that were hedged.
     """
 
     position: int
     last_position: int
     attempts: dict[str, Target] = {}
-    late: int = 0
+    late: list[int] = []

@@ -8,6 +8,7 @@ from mesh.experts.answers import digest
 from mesh.experts.calls import Task
 from mesh.experts.chat import encode_chat
 from mesh.experts.domains import Classified, classify
+from mesh.experts.parts import part_id
 from mesh.experts.queries import AUTO, DOMAINS, Query
 from mesh.experts.rules import Rules
 from mesh.experts.state import RoutingState
@@ -25,6 +26,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ``timeout_s`` is the whole time the caller gave. ``chat`` is JSON or empty, and counts in ``content_bytes``.
     ``conversation`` is a digest: what callers call their conversations stays with them.
     ``held`` is false where the answer is handed on in pieces and kept nowhere.
+    ``split`` is ``auto``, ``always`` or ``never``, ``parts`` what the caller split it into. ``part`` is the number of
+    the part that this is the plan of; 0: of all.
     """
 
     request: str
@@ -54,13 +57,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rules: Rules = Rules()
     keep: ContentPolicy | None = None
     held: bool = True
+    split: str = "never"
+    parts: tuple[str, ...] = ()
+    part: int = 0
+
+    @property
+    def known_as(self) -> str:
+        """The id by which experts know it, and sign their answers."""
+        return part_id(self.request, self.part) if self.part else self.request
 
 
 def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
     """Fill in what the query leaves open. Raises ValueError for choices that contradict each other or a limit."""
     domain = _domain_of(query, config, state)
     config = in_domain(config, domain.domain)
-    strategy = query.strategy or config.strategy
+    strategy = query.strategy or ("distributed" if _splits(query) else config.strategy)
+    if strategy != "distributed" and _splits(query):
+        raise ValueError(f"{'parts' if query.parts else 'split'} needs the strategy distributed, not {strategy}")
     chat = encode_chat(query.chat)
     size = len(query.content.encode()) + len(chat.encode())
     if size > config.max_content_bytes:
@@ -96,6 +109,8 @@ def make_plan(request: str, query: Query, config: RoutingConfig, state: RoutingS
         rules=_rules(config),
         keep=query.keep,
         held=query.delivery != "pieces",
+        split=_split(query, strategy, config),
+        parts=tuple(f"{part.domain} {part.content}" for part in query.parts),
     )
 
 
@@ -110,6 +125,32 @@ def _check_can_go_by(query: Query, strategy: str) -> None:
     wanted = [what for what, is_so in needs_all.items() if is_so]
     if wanted:
         raise ValueError(f"delivery = 'pieces' holds the whole answer nowhere, and {wanted[0]} needs it")
+
+
+def part_plan(whole: Plan, number: int, by: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
+    """The plan of part ``number`` of ``whole``: what ``query`` asks, of the best expert of the domain found ``by``."""
+    settled = query.model_copy(update={"strategy": "best_peer", "split": "never", "parts": (), "fan_out": 0})
+    plan = make_plan(whole.request, settled, config, state)
+    by = plan.domain_by if query.expert else by
+    return msgspec.structs.replace(
+        plan, part=number, domain_by=by, timeout_s=whole.timeout_s, fallback=whole.fallback, whole=True
+    )
+
+
+def _splits(query: Query) -> bool:
+    """Whether the caller wants it to be split."""
+    return bool(query.parts) or query.split in ("auto", "always")
+
+
+def _split(query: Query, strategy: str, config: RoutingConfig) -> str:
+    """Where an expert is to call tools, to make vectors, or to be just this one, there is nothing to share out."""
+    if strategy != "distributed" or query.task == "embed" or "tools" in _needs(query):
+        return "never"
+    if query.parts:
+        return "always"
+    chosen = query.split or config.split
+    shares = query.domain in ("", AUTO) and not (query.expert or query.peer)
+    return "never" if chosen == "auto" and not shares else chosen
 
 
 def _rules(config: RoutingConfig) -> Rules:
@@ -134,7 +175,7 @@ def classified(plan: Plan, domain: str, by: str, query: Query, config: RoutingCo
         plan = make_plan(plan.request, settled, config, state)
     except ValueError:  # what the caller chose contradicts what is configured there: the caller comes first
         plan = msgspec.structs.replace(plan, domain=domain, route_domain=domain)
-    return msgspec.structs.replace(plan, domain_by=by)
+    return msgspec.structs.replace(plan, domain_by=by, split=_split(query, plan.strategy, config))
 
 
 def _needs(query: Query) -> tuple[str, ...]:

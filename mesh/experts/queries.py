@@ -1,6 +1,6 @@
 """What a caller asks, and what a caller gets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -17,9 +17,10 @@ from pydantic import (
 
 from mesh.config import DOMAIN_PATTERN, ContentPolicy, PolicyName
 from mesh.errors import MeshError
-from mesh.events.vocabulary.requests import Count, Vote
+from mesh.events.vocabulary.requests import Count, PartEnd, Vote
 from mesh.experts.calls import AnswerFormat, FailureKind, Task
 from mesh.experts.chat import check_chat, question_of
+from mesh.experts.parts import MAX_PARTS
 
 # The domains that ship; a mesh may add its own names, in the same form.
 DOMAINS = ("reasoning", "coding", "language", "mathematics", "tool_use", "context")
@@ -27,6 +28,8 @@ AUTO = "auto"
 EXPERT_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 # They travel in the head of a frame, whose JSON is bounded.
 MAX_OPTIONS_BYTES = 8 * 1024
+# Between the parts of a query, where they are put together.
+_SEPARATOR = "\n\n"
 
 RejectionKind = Literal["invalid", "overloaded", "stopping"]
 
@@ -46,9 +49,33 @@ def _small(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return options
 
 
+def _joined(introduction: object, given: Sequence[object]) -> object:
+    """The content of a query with parts, where they are any; what is not is left for the check of its type."""
+    texts = [part if isinstance(part, str) else _content(part) for part in given]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(introduction, str | None):
+        return introduction
+    joined, whole = _SEPARATOR.join(map(str, texts)), introduction or ""
+    if whole.endswith(joined):
+        return whole
+    return f"{whole}{_SEPARATOR}{joined}" if whole else joined
+
+
+def _content(part: object) -> object:
+    return part.get("content") if isinstance(part, Mapping) else getattr(part, "content", None)
+
+
 Text = Annotated[str, AfterValidator(_unicode)]
 Feature = Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,31}$")]
 Options = Annotated[dict[str, JsonValue], AfterValidator(_small)]
+
+
+class GivenPart(BaseModel):
+    """One of several things that are asked at once; ``domain`` ``auto``: that of the request, or else a guess."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    content: Text = Field(min_length=1)
+    domain: str = Field(default=AUTO, pattern=DOMAIN_PATTERN)
 
 
 class Query(BaseModel):
@@ -71,6 +98,10 @@ class Query(BaseModel):
     the one that this belongs to: the policy ``sticky`` sends all of it to the same expert.
     ``keep`` is what journals may keep of the texts, where that is less than they are configured to; other nodes are
     asked for no more than that, too.
+    ``split`` says when `distributed` asks the parts of a text one by one (`mesh.experts.parts`): ``auto``, when they
+    are of several domains; ``always``; ``never``. ``parts`` are parts already, texts or `GivenPart`; ``content`` is
+    then what introduces them, and ends with them once the query is made. Where there is no ``strategy``, both choose
+    `distributed`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -95,6 +126,8 @@ class Query(BaseModel):
     cache: Literal["", "on", "off"] = ""
     fallback: Literal["", "off", "auto", "on"] = ""
     keep: ContentPolicy | None = None
+    split: Literal["", "auto", "always", "never"] = ""
+    parts: tuple[GivenPart, ...] = Field(default=(), max_length=MAX_PARTS)
     options: Options = Field(default_factory=dict)
     caller: Text = Field(default="local", max_length=128)
     conversation: Text = Field(default="", max_length=256)
@@ -104,10 +137,31 @@ class Query(BaseModel):
     def _asks_something(cls, fields: object) -> object:
         if not isinstance(fields, dict):
             return fields
-        chat = fields.get("chat")
+        chat, parts = fields.get("chat"), fields.get("parts")
         if isinstance(chat, dict) and not fields.get("content"):
             fields = {**fields, "content": question_of(check_chat(chat))}
+        elif isinstance(parts, list | tuple) and parts:
+            fields = {**fields, "content": _joined(fields.get("content"), parts)}
         return {"content": "", **fields}
+
+    @field_validator("parts", mode="before")
+    @classmethod
+    def _may_be_texts(cls, parts: object) -> object:
+        if not isinstance(parts, list | tuple):
+            return parts
+        return [{"content": part} if isinstance(part, str) else part for part in parts]
+
+    @model_validator(mode="after")
+    def _parts_stand_alone(self) -> "Query":
+        clash = [name for name, given in (("chat", self.chat), ("task", self.task == "embed")) if given]
+        if self.parts and clash:
+            raise ValueError(f"parts and {clash[0]} exclude each other")
+        return self
+
+    @property
+    def introduction(self) -> str:
+        """What stands before the given parts."""
+        return self.content.removesuffix(_SEPARATOR.join(part.content for part in self.parts))
 
     @field_validator("chat")
     @classmethod
@@ -123,7 +177,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     empty, in what way the strategy could not be followed as asked; ``failures`` name ``peer/expert: kind`` of what gave
     nothing.
     ``format`` and ``finish_reason`` are as in `mesh.experts.calls.Answer`; ``count`` is how votes were counted, where
-    there were any.
+    there were any; ``parts`` what became of each, where the request was split.
     """
 
     request: str
@@ -147,6 +201,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     fallback: str = ""
     cached_from: str = ""
     count: Count | None = None
+    parts: tuple[PartEnd, ...] = ()
 
 
 class QueryRejected(MeshError):
@@ -178,6 +233,7 @@ class QueryFailed(MeshError):
         partial: str = "",
         retry_after_s: float = 0.0,
         count: Count | None = None,
+        parts: tuple[PartEnd, ...] = (),
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -188,6 +244,7 @@ class QueryFailed(MeshError):
         self.partial = partial
         self.retry_after_s = retry_after_s
         self.count = count
+        self.parts = parts
 
 
 def parse_query(fields: Mapping[str, Any]) -> Query:
@@ -205,7 +262,7 @@ def parse_query(fields: Mapping[str, Any]) -> Query:
 def _value(problem: Mapping[str, Any]) -> str:
     """The value that is wrong; of what was asked its kind alone, for this goes into the journal."""
     value = problem["input"]
-    if value and (not problem["loc"] or problem["loc"][0] in ("content", "chat")):
+    if value and (not problem["loc"] or problem["loc"][0] in ("content", "chat", "parts")):
         return f"({type(value).__name__})"
     return _shown(value)
 

@@ -27,8 +27,9 @@ from mesh.experts.fair_share import has_room
 from mesh.experts.keeping import ContentKeeper
 from mesh.experts.plan import Plan, classified, is_open, make_plan
 from mesh.experts.ports import LocalAsk, RemoteAsk
-from mesh.experts.queries import Outcome, Query, QueryFailed, QueryRejected, RejectionKind, parse_query
+from mesh.experts.queries import AUTO, Outcome, Query, QueryFailed, QueryRejected, RejectionKind, parse_query
 from mesh.experts.recovery import recover
+from mesh.experts.splitting import Splitting
 from mesh.experts.state import RoutingState
 from mesh.experts.strategies import Result
 from mesh.experts.strategies.fallback import run_strategy
@@ -87,6 +88,7 @@ class Requests:
         self._config = config
         self._make_id = make_id
         self._seek = seek
+        self._splitting = Splitting(self._classifier, config, state, self._look_further)
         self._by_caller: Counter[str] = Counter()
         self._content = content or ContentKeeper.in_memory(config, clock)
         self._undecided: set[asyncio.Task[Result]] = set()
@@ -187,12 +189,13 @@ class Requests:
     async def _live(self, attempts: Attempts, query: Query) -> Result:
         """From received to its outcome; a task that is cancelled before it starts leaves no trace at all."""
         plan = attempts.plan
-        keeping = self._content.begin(plan.request, plan.caller, self._content.policy(plan.domain, plan.keep))
+        domain = AUTO if is_open(plan) or plan.parts else plan.domain
+        keeping = self._content.begin(plan.request, plan.caller, self._content.policy(domain, plan.keep))
         attempts.journal_keeps_text = keeping.policy == "full"
         attempts.record(received_fact(plan, keeping))
         try:
             await self._classify(attempts, query)
-            result = await self._answer(attempts)
+            result = await self._answer(attempts, query)
         except asyncio.CancelledError:
             self._cancelled(attempts, self._stopping or "the caller took it back")
             raise
@@ -209,12 +212,14 @@ class Requests:
         await self._end(completed_fact(attempts, result, keeping), attempts.plan.request)
         return result
 
-    async def _answer(self, attempts: Attempts) -> Result:
+    async def _answer(self, attempts: Attempts, query: Query) -> Result:
         """What an equal request has found, or finds at this moment; else what the strategy does."""
         async with self._cache.turn(attempts.plan, attempts.remaining_s) as turn:
             if turn.kept is not None:
                 return turn.kept
-            await self._look_further(attempts.plan)
+            attempts.parts = await self._splitting.plans(attempts, query)
+            if not attempts.parts:
+                await self._look_further(attempts.plan, attempts.plan.route_domain)
             result = await run_strategy(attempts)
             turn.found(result, whole=attempts.plan.strategy != "distributed" or not attempts.failures)
         return result
@@ -237,11 +242,11 @@ class Requests:
             )
         )
 
-    async def _look_further(self, plan: Plan) -> None:
+    async def _look_further(self, plan: Plan, domain: str) -> None:
         """Where nobody known serves the domain, somebody unknown may; the caller's time bounds the search."""
-        elsewhere = plan.route_domain and not (plan.expert or plan.peer) and plan.strategy != "local_only"
+        elsewhere = domain and not (plan.expert or plan.peer) and plan.strategy != "local_only"
         if self._seek is not None and elsewhere:
-            await self._seek(plan.route_domain, min(plan.timeout_s / 2, _SEEK_S))
+            await self._seek(domain, min(plan.timeout_s / 2, _SEEK_S))
 
     async def _failed(self, attempts: Attempts, failure: QueryFailed) -> None:
         """The one fact of a request without an answer. Raises the caller's own error where that ended it."""
@@ -260,6 +265,7 @@ class Requests:
             votes=failure.votes,
             failures=failure.failures,
             count=failure.count,
+            parts=failure.parts,
         )
         await self._end(fact, failure.request)
 
@@ -319,6 +325,7 @@ class Requests:
             fallback=result.fallback,
             cached_from=result.cached_from,
             count=result.count,
+            parts=result.parts,
         )
 
 

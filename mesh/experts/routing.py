@@ -74,8 +74,8 @@ def _first(ranking: tuple[Ranked, ...], inputs: RoutingInputs) -> tuple[Target, 
     return tuple(chosen)
 
 
-def routed_fact(inputs: RoutingInputs, decision: RoutingDecision, as_of: int) -> RequestRouted:
-    """The record of a decision that was made from the journal up to ``as_of``."""
+def routed_fact(inputs: RoutingInputs, decision: RoutingDecision, as_of: int, part: int = 0) -> RequestRouted:
+    """The record of a decision that was made from the journal up to ``as_of``, for a part of what was asked."""
     return RequestRouted(
         request=inputs.request,
         attempt=inputs.attempt,
@@ -84,6 +84,7 @@ def routed_fact(inputs: RoutingInputs, decision: RoutingDecision, as_of: int) ->
         as_of=as_of,
         inputs=msgspec.Raw(msgspec.json.encode(inputs)),
         decision=msgspec.Raw(msgspec.json.encode(decision)),
+        part=part,
     )
 
 

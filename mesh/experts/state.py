@@ -207,20 +207,20 @@ def _dispatched(state: RoutingState, fact: requests.RequestDispatched, event: Ev
 def _hedged(state: RoutingState, fact: requests.RequestHedged, event: Event) -> None:
     request = _touch(state, fact.request, event)
     if request is not None:
-        request.late = fact.attempt
+        request.late.append(fact.attempt)
 
 
 def _answered(state: RoutingState, fact: requests.RequestAnswered, event: Event) -> None:
     target = _come_back(state, fact.request, fact.attempt, event)
     if target is not None:
-        late = state.requests[fact.request].late == fact.attempt
+        late = fact.attempt in state.requests[fact.request].late
         answered(_track(state, target), float(fact.latency_ms), event.at, late=late)
 
 
 def _attempt_failed(state: RoutingState, fact: requests.RequestAttemptFailed, event: Event) -> None:
     target = _come_back(state, fact.request, fact.attempt, event)
     if target is not None:
-        late = state.requests[fact.request].late == fact.attempt
+        late = fact.attempt in state.requests[fact.request].late
         failed(_track(state, target), fact.kind, float(fact.latency_ms), event.at, late=late)
 
 

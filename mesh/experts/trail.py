@@ -48,4 +48,5 @@ def completed_fact(attempts: Attempts, result: Result, keeping: Keeping) -> Requ
         cached_from=result.cached_from,
         answer=kept.text,
         sealed=kept.sealed,
+        parts=result.parts,
     )

@@ -52,6 +52,7 @@ def provenance(outcome: Outcome) -> Json:
         "fallback": outcome.fallback,
         "cached_from": outcome.cached_from,
         **({"consensus": _consensus(outcome)} if outcome.count is not None else {}),
+        **({"parts": msgspec.to_builtins(outcome.parts)} if outcome.parts else {}),
     }
 
 

@@ -61,6 +61,7 @@ class MeshOptions(BaseModel):
     delivery: Literal["", "stream", "whole"] = ""
     cache: Literal["", "on", "off"] = ""
     fallback: Literal["", "off", "auto", "on"] = ""
+    split: Literal["", "auto", "always", "never"] = ""
     conversation: str = Field(default="", max_length=256, description="For the policy sticky; default: `user`")
     keep: Literal["full", "sealed", "digest"] | None = None
 

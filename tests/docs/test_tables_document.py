@@ -41,7 +41,7 @@ def test_columns_say_what_they_mean_in_which_unit(row: type) -> None:
         if column.name.endswith("_at"):
             assert column.python is str, column.name
         if column.python is float:
-            units = ("_ms", "_s", "_percent", "_per_min", "_rate", "loss", "score", "quality", "agreement")
+            units = ("_ms", "_s", "_percent", "_per_min", "_rate", "loss", "score", "quality", "agreement", "price")
             assert column.name.endswith(units), f"{column.name} has no unit"
 
 

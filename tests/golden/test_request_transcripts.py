@@ -33,6 +33,15 @@ async def consensus() -> Asker:
     return node
 
 
+async def split() -> Asker:
+    node = await Asker().open()
+    node.offer(node.connect(2), "calc", says("42", 0.1), domains=("mathematics",))
+    node.offer(node.connect(3), "poet", fails("unavailable", "its engine is down", after_s=0.2))
+    query = {"content": "Be brief.\n1. 6 * 7 =\n2. Write a poem", "strategy": "distributed"}
+    await node.requests.ask(query)
+    return node
+
+
 async def broken_stream() -> Asker:
     node = await Asker().open()
     node.offer(node.connect(2), "poet", streams("Roses are ", then=fails("disconnected", "reset")))
@@ -56,7 +65,13 @@ async def rejected_and_cancelled() -> Asker:
     return node
 
 
-STORIES: tuple[Callable[[], Awaitable[Asker]], ...] = (failover, consensus, broken_stream, rejected_and_cancelled)
+STORIES: tuple[Callable[[], Awaitable[Asker]], ...] = (
+    failover,
+    consensus,
+    split,
+    broken_stream,
+    rejected_and_cancelled,
+)
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)

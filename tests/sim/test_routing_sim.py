@@ -103,6 +103,8 @@ class World:
             "conversation": rng.choice(["", "one", "another"]),
             "delivery": rng.choice(["stream", "whole"]),
         }
+        if query["strategy"] == "distributed" and rng.random() < 0.5:
+            query |= {"content": f"Be quick.\n1. request {number}\n2. and another", "split": "always"}
         emit = rng.choice([None, self._listen])
         asking = asyncio.create_task(self.node.requests.ask(query, emit))
         if rng.random() < 0.05:

@@ -1,8 +1,16 @@
 """Given these facts of nodes, peers, connections and experts, then these rows."""
 
 import pytest
+from msgspec.structs import replace
 
-from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertExpired, ExpertOffered, ExpertRegistered
+from mesh.events.vocabulary.experts import (
+    ExpertDeregistered,
+    ExpertEjected,
+    ExpertExpired,
+    ExpertOffered,
+    ExpertReadmitted,
+    ExpertRegistered,
+)
 from mesh.events.vocabulary.health import PeerSampled
 from mesh.events.vocabulary.network import (
     PeerConfirmedDown,
@@ -195,6 +203,25 @@ def test_after_a_start_only_what_is_registered_or_offered_again_is_active() -> N
     rows = folded(EXPERTS, REGISTERED, offered(), offered(peer="q"), started(), REGISTERED, offered(peer="q"))
     assert {key[0]: row.state for key, row in rows.items()} == {NODE: "active", "p": "expired", "q": "active"}
     assert rows["p", "e", NODE].end_reason == "the node restarted"
+
+
+def test_an_ejected_expert_is_seen_until_it_is_readmitted_and_its_ejections_are_counted() -> None:
+    out = ExpertEjected(
+        peer="p", expert="e", rule="breaker_open", detail="5 failures in a row", for_s=40.0, times=1, as_of=1
+    )
+    back = ExpertReadmitted(peer="p", expert="e", rule="breaker_open", as_of=2)
+    row = only_row(EXPERTS, offered(), event(out, 5, subject="a-request"))
+    assert row.ejected_until == "2026-11-22T10:00:45.000000Z"
+    assert (row.ejected_by, row.ejected_for, row.ejections) == ("breaker_open", "5 failures in a row", 1)
+    row = only_row(EXPERTS, offered(), out, offered(), out, back)
+    assert (row.ejected_until, row.ejected_by, row.ejected_for, row.ejections) == (None, None, None, 2)
+    assert folded(EXPERTS, out, back) == {}
+
+
+def test_what_an_expert_costs_is_what_was_last_said() -> None:
+    assert only_row(EXPERTS, offered(price=2.5)).price == 2.5
+    assert only_row(EXPERTS, replace(REGISTERED, price=1.5)).price == 1.5
+    assert only_row(EXPERTS, offered(price=2.5), offered()).price == 0.0
 
 
 def test_a_node_counts_its_starts_crashes_and_restarts() -> None:

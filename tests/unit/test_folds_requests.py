@@ -5,6 +5,7 @@ import pytest
 
 from mesh.events.vocabulary.node import NodeStarted
 from mesh.events.vocabulary.requests import (
+    PartEnd,
     RequestAnswered,
     RequestAttemptFailed,
     RequestCancelled,
@@ -83,6 +84,25 @@ def failed(attempt: int = 1, peer: str = "p", kind: str = "disconnected") -> Req
 def completed(**more: object) -> RequestCompleted:
     fields = {"strategy": "best_peer", "attempts": 2, "latency_ms": 150.0, "answer_digest": "sha256:bb"}
     return RequestCompleted(request=ID, **{**fields, "answer_bytes": 3, "winners": ("q/e",), "agreement": 1.0, **more})
+
+
+def test_an_attempt_says_what_for_it_was_made_and_of_which_part() -> None:
+    hedge = msgspec.structs.replace(dispatched(2, "q"), purpose="hedge", part=3)
+    rows = folded(ATTEMPTS, dispatched(), answered(), hedge)
+    assert [(row.purpose, row.part) for row in rows.values()] == [("first", None), ("hedge", 3)]
+
+
+def test_the_parts_of_a_request_are_in_its_row() -> None:
+    ends = (
+        PartEnd(part=1, domain="coding", peer="p", expert="e"),
+        PartEnd(part=2, domain="x", error="no_candidates", message="nobody"),
+    )
+    whole = only_row(REQUESTS, RECEIVED, completed())
+    row = only_row(REQUESTS, RECEIVED, msgspec.structs.replace(completed(), parts=ends))
+    assert whole.parts is None
+    assert [end["error"] for end in msgspec.json.decode(row.parts)] == ["", "no_candidates"]
+    fact = RequestFailed(request=ID, kind="failed", message="", attempts=1, latency_ms=1.0, parts=ends[1:])
+    assert msgspec.json.decode(only_row(REQUESTS, RECEIVED, fact).parts)[0]["part"] == 2
 
 
 def test_a_request_that_fails_over_and_completes() -> None:

@@ -1,7 +1,10 @@
 """The life of a request. Their envelope's subject and correlation are both the request's id.
 
-received → classified → routed → dispatched → answered | attempt_failed → completed | failed | cancelled |
+received → classified → (split →) routed → dispatched → answered | attempt_failed → completed | failed | cancelled |
 interrupted; bad input leaves only rejected. The serving node leaves served.
+
+Of a request that was split, ``part`` says for which part a fact is, from 1; 0: for all of it. Experts know part n of a
+request by the id ``request.n``, and sign that.
 """
 
 from typing import ClassVar
@@ -59,6 +62,36 @@ class RequestClassified(Fact, frozen=True, kw_only=True):
     note: str = ""
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of what was asked: ``chars`` characters of the content from ``start`` on, and its domain.
+
+    ``by`` and ``scores`` are as in `RequestClassified`; ``by`` is ``caller`` too, or ``request``: it is the domain of
+    the whole, for the reason in ``note``.
+    """
+
+    start: int
+    chars: int
+    domain: str
+    by: str
+    scores: dict[str, float] = {}
+    note: str = ""
+
+
+class RequestSplit(Fact, frozen=True, kw_only=True):
+    """What was asked has several parts, and each goes to an expert of its own; or to none, for the reason in ``whole``.
+
+    ``by`` is how they were told apart: ``numbers``, ``questions`` (`mesh.experts.parts`), or ``caller``. What stands
+    before the first is an introduction to all of them.
+    """
+
+    type: ClassVar[str] = "request.split"
+    request: str
+    by: str
+    parts: tuple[Part, ...]
+    took_ms: float
+    whole: str = ""
+
+
 class RequestRouted(Fact, frozen=True, kw_only=True):
     """One routing decision with all that it saw.
 
@@ -74,13 +107,14 @@ class RequestRouted(Fact, frozen=True, kw_only=True):
     as_of: int
     inputs: msgspec.Raw
     decision: msgspec.Raw
+    part: int = 0
 
 
 class RequestDispatched(Fact, frozen=True, kw_only=True):
     """The request was sent to an expert. ``attempt`` counts from 1 over the whole request.
 
-    ``purpose`` is ``first``, ``retry`` (after a failure), ``hedge`` (beside one that is late) or ``moved`` (the one
-    that was asked did no work).
+    ``purpose`` is ``first``, ``probe`` (the first, of an expert that was ejected), ``retry`` (after a failure),
+    ``hedge`` (beside one that is late) or ``moved`` (the one that was asked did no work).
     """
 
     type: ClassVar[str] = "request.dispatched"
@@ -90,6 +124,7 @@ class RequestDispatched(Fact, frozen=True, kw_only=True):
     expert: str
     timeout_ms: int
     purpose: str = "first"
+    part: int = 0
 
 
 class RequestHedged(Fact, frozen=True, kw_only=True):
@@ -118,6 +153,7 @@ class RequestFellBack(Fact, frozen=True, kw_only=True):
     strategy: str
     to: str
     reason: str
+    part: int = 0
 
 
 class RequestAnswered(Fact, frozen=True, kw_only=True):
@@ -136,6 +172,7 @@ class RequestAnswered(Fact, frozen=True, kw_only=True):
     answer_bytes: int
     answer_digest: str
     signature: str
+    part: int = 0
 
 
 class RequestAttemptFailed(Fact, frozen=True, kw_only=True):
@@ -190,13 +227,25 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class PartEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a part: whose answer it has; or ``error``, the kind of failure, and ``message``."""
+
+    part: int
+    domain: str
+    peer: str = ""
+    expert: str = ""
+    error: str = ""
+    message: str = ""
+
+
 class RequestCompleted(Fact, frozen=True, kw_only=True):
     """The caller gets an answer. ``votes`` is empty unless the strategy compared several answers.
 
-    ``agreement`` is the share of votes for the outcome (1.0 where there was only one answer);
-    ``failures`` names ``peer/expert: kind`` of every part that gave nothing. ``cached_from`` is the request for which
-    the answer was found, where it was not this one: then nobody was asked, and the votes are there. ``answer`` and
-    ``sealed`` (part ``answer``) are as ``content`` and ``sealed`` in `RequestReceived`.
+    ``agreement`` is the share of votes for the outcome (1.0 where there was only one answer); ``failures`` names
+    ``peer/expert: kind`` of every attempt that gave nothing. ``parts``, of a request that was split, are in the order
+    in which they were asked. ``cached_from`` is the request for which the answer was found, where it was not this one:
+    then nobody was asked, and the votes are there. ``answer`` and ``sealed`` (part ``answer``) are as ``content`` and
+    ``sealed`` in `RequestReceived`.
     """
 
     type: ClassVar[str] = "request.completed"
@@ -215,12 +264,14 @@ class RequestCompleted(Fact, frozen=True, kw_only=True):
     count: Count | None = None
     cached_from: str = ""
     sealed: str = ""
+    parts: tuple[PartEnd, ...] = ()
 
 
 class RequestFailed(Fact, frozen=True, kw_only=True):
     """No answer could be had; the caller gets ``kind`` and ``message``.
 
-    ``votes`` and ``failures`` are as in `RequestCompleted`: what a consensus without a quorum counted, and what failed.
+    ``votes``, ``failures`` and ``parts`` are as in `RequestCompleted`: what a consensus without a quorum counted, and
+    what failed.
     """
 
     type: ClassVar[str] = "request.failed"
@@ -232,6 +283,7 @@ class RequestFailed(Fact, frozen=True, kw_only=True):
     votes: tuple[Vote, ...] = ()
     failures: tuple[str, ...] = ()
     count: Count | None = None
+    parts: tuple[PartEnd, ...] = ()
 
 
 class RequestDissented(Fact, frozen=True, kw_only=True):
@@ -331,6 +383,7 @@ FACTS = (
     RequestReceived,
     RequestRejected,
     RequestClassified,
+    RequestSplit,
     RequestRouted,
     RequestDispatched,
     RequestHedged,

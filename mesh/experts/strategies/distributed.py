@@ -2,7 +2,8 @@
 
 Merging is laying side by side: each different answer is a section under the names of those who gave it, in the
 order of the routing decision; equal answers (`mesh.experts.consensus.group_of`) are one section. Nothing is
-chosen, blended or dropped. Parts that gave nothing are reported; one answer is enough to succeed.
+chosen, blended or dropped. Who gave nothing is reported; one answer is enough to succeed. A request that was split
+into parts is another matter: `mesh.experts.strategies.by_parts`.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from mesh.experts.consensus import group_of
 from mesh.experts.known import Target
 from mesh.experts.queries import QueryFailed
 from mesh.experts.strategies.best_peer import best_of
+from mesh.experts.strategies.by_parts import answer_parts
 from mesh.experts.strategies.strategy import Result, nobody
 
 
@@ -26,6 +28,8 @@ class Distributed:
 
     async def run(self, attempts: Attempts) -> Result:
         """See `Strategy.run`."""
+        if attempts.parts:
+            return await answer_parts(attempts)
         wanted = attempts.plan.fan_out
         decision = attempts.route(wanted)
         if not decision.chosen:

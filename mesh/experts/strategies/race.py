@@ -82,7 +82,7 @@ class Race:
         self.asked += (target,)
 
     def _hedge(self, first: Target, p95_ms: float) -> None:
-        number = self._attempts.count
+        number = self._attempts.number
         decision = self._attempts.route(excluded=(*self._tried, first), purpose="hedge")
         for target in decision.chosen:
             self._attempts.record(

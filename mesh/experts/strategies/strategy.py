@@ -4,7 +4,7 @@ from typing import Protocol
 
 import msgspec
 
-from mesh.events.vocabulary.requests import Count, Vote
+from mesh.events.vocabulary.requests import Count, PartEnd, Vote
 from mesh.experts.attempt import Answered
 from mesh.experts.attempts import Attempts
 from mesh.experts.calls import AnswerFormat, Passed
@@ -33,6 +33,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     cached_from: str = ""
     count: Count | None = None
     passed: Passed | None = None
+    parts: tuple[PartEnd, ...] = ()
 
 
 class Strategy(Protocol):

@@ -35,6 +35,8 @@ class AttemptRow(Row, frozen=True, kw_only=True, gc=False):
     error_message: Annotated[str | None, "Its text"] = None
     retryable: Annotated[bool | None, "Whether another expert could be asked"] = None
     last_position: Annotated[int, "Position of the last event in this row"]
+    purpose: Annotated[str | None, "first; probe (first, of an expert that was ejected), retry, hedge or moved"] = None
+    part: Annotated[int | None, "Part of the request that it was for; NULL: all of it"] = None
 
 
 def _row(row: AttemptRow | None, event: Event) -> AttemptRow:
@@ -63,6 +65,8 @@ def _dispatched(_row: None, event: Event, fact: RequestDispatched) -> AttemptRow
         dispatched_at=event.time,
         timeout_ms=fact.timeout_ms,
         last_position=event.position,
+        purpose=fact.purpose,
+        part=fact.part or None,
     )
 
 
@@ -111,7 +115,7 @@ def _key(event: Event) -> Key | None:
 
 ATTEMPTS = Projection(
     name="attempts",
-    version=1,
+    version=2,
     row=AttemptRow,
     key=("request", "attempt", "node"),
     key_of=_key,

@@ -5,7 +5,14 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from mesh.events.envelope import Event
-from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertExpired, ExpertOffered, ExpertRegistered
+from mesh.events.vocabulary.experts import (
+    ExpertDeregistered,
+    ExpertEjected,
+    ExpertExpired,
+    ExpertOffered,
+    ExpertReadmitted,
+    ExpertRegistered,
+)
 from mesh.events.vocabulary.node import NodeStarted
 from mesh.projections.folds.common import later, own_subject
 from mesh.projections.projection import Key, Projection, Row, Sweep
@@ -36,6 +43,11 @@ class ExpertRow(Row, frozen=True, kw_only=True, gc=False):
     ended_at: Annotated[str | None, "When it was last expired or deregistered; NULL: active"] = None
     end_reason: Annotated[str | None, "Why"] = None
     last_position: Annotated[int, "Position of the last event in this row"]
+    price: Annotated[float | None, "Declared price of 1000 tokens, in the unit of the mesh"] = None
+    ejected_until: Annotated[str | None, "Left alone until then, and then for a probe to answer; NULL: is asked"] = None
+    ejected_by: Annotated[str | None, "The rule: breaker_open or ejected (an outlier)"] = None
+    ejected_for: Annotated[str | None, "What was seen of it"] = None
+    ejections: Annotated[int | None, "How often it was ejected so far; NULL: never"] = None
 
 
 def _row(row: ExpertRow | None, event: Event, peer: str, expert: str) -> ExpertRow:
@@ -55,6 +67,7 @@ def _registered(row: ExpertRow | None, event: Event, fact: ExpertRegistered) -> 
         in_flight=0,
         queued=0,
         quality=fact.quality,
+        price=fact.price,
         available=True,
         registered_at=event.time,
         ended_at=None,
@@ -76,6 +89,7 @@ def _offered(row: ExpertRow | None, event: Event, fact: ExpertOffered) -> Expert
         queued=fact.queued,
         available=fact.available,
         quality=fact.quality,
+        price=fact.price,
         offers=before.offers + 1,
         offered_at=event.time,
         valid_s=fact.valid_s,
@@ -104,6 +118,25 @@ def _deregistered(row: ExpertRow | None, event: Event, fact: ExpertDeregistered)
     return _ended(_row(row, event, own_subject(event), fact.expert), event, "deregistered", fact.reason)
 
 
+def _ejected(row: ExpertRow | None, event: Event, fact: ExpertEjected) -> ExpertRow | None:
+    if row is None:
+        return None
+    return replace(
+        row,
+        ejected_until=later(event.time, fact.for_s),
+        ejected_by=fact.rule,
+        ejected_for=fact.detail,
+        ejections=(row.ejections or 0) + 1,
+        last_position=event.position,
+    )
+
+
+def _readmitted(row: ExpertRow | None, event: Event, _fact: ExpertReadmitted) -> ExpertRow | None:
+    if row is None:
+        return None
+    return replace(row, ejected_until=None, ejected_by=None, ejected_for=None, last_position=event.position)
+
+
 def _node_started(row: ExpertRow, event: Event, _fact: NodeStarted) -> ExpertRow:
     """A node registers what it serves at each start; what it knew of others is old news by then."""
     return _ended(row, event, "deregistered" if row.local else "expired", "the node restarted")
@@ -121,13 +154,14 @@ def _was_active(event: Event) -> dict[str, tuple[str, ...]]:
 
 def _key(event: Event) -> Key | None:
     fact: Any = event.fact
-    peer = fact.peer if isinstance(fact, ExpertOffered | ExpertExpired) else own_subject(event)
+    own = isinstance(fact, ExpertRegistered | ExpertDeregistered)
+    peer = own_subject(event) if own else fact.peer
     return (peer, fact.expert, event.origin)
 
 
 EXPERTS = Projection(
     name="experts",
-    version=2,
+    version=3,
     row=ExpertRow,
     key=("peer", "expert", "node"),
     key_of=_key,
@@ -136,6 +170,8 @@ EXPERTS = Projection(
         ExpertOffered: _offered,
         ExpertExpired: _expired,
         ExpertDeregistered: _deregistered,
+        ExpertEjected: _ejected,
+        ExpertReadmitted: _readmitted,
     },
     sweeps={NodeStarted: Sweep(_was_active, _node_started)},
     indexes=(("state",),),

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from mesh.events.envelope import Event
 from mesh.events.vocabulary.requests import (
     Count,
+    PartEnd,
     RequestAnswered,
     RequestAttemptFailed,
     RequestCancelled,
@@ -72,6 +73,7 @@ class RequestRow(Row, frozen=True, kw_only=True, gc=False):
     cached_from: Annotated[str | None, "Request for which the answer was found; NULL: for this one"] = None
     consensus: Annotated[str | None, "JSON: how the votes were counted: agreement, threshold, quorum, weights"] = None
     domain_scores: Annotated[str | None, "JSON: what each domain was worth; NULL: the caller chose"] = None
+    parts: Annotated[str | None, "JSON: what became of each part; NULL: it was not split"] = None
 
 
 def _row(row: RequestRow | None, event: Event) -> RequestRow:
@@ -107,7 +109,7 @@ def _received(_row: None, event: Event, fact: RequestReceived) -> RequestRow:
     )
 
 
-def _json(value: Count | dict[str, float] | None) -> str | None:
+def _json(value: Count | dict[str, float] | tuple[PartEnd, ...] | None) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()
 
 
@@ -166,12 +168,19 @@ def _completed(row: RequestRow | None, event: Event, fact: RequestCompleted) -> 
         answer_bytes=fact.answer_bytes,
         answer=fact.answer or None,
         sealed_answer=None if row.forgotten_at else fact.sealed or None,
+        parts=_json(fact.parts or None),
         last_position=event.position,
     )
 
 
 def _failed(row: RequestRow | None, event: Event, fact: RequestFailed) -> RequestRow:
-    row = replace(_row(row, event), votes=fact.votes, failures=fact.failures, consensus=_json(fact.count))
+    row = replace(
+        _row(row, event),
+        votes=fact.votes,
+        failures=fact.failures,
+        consensus=_json(fact.count),
+        parts=_json(fact.parts or None),
+    )
     return _ended(row, event, "failed", fact.latency_ms, fact.kind, fact.message)
 
 
@@ -215,7 +224,7 @@ def _key(event: Event) -> Key | None:
 
 REQUESTS = Projection(
     name="requests",
-    version=4,
+    version=5,
     row=RequestRow,
     key=("request", "node"),
     key_of=_key,
