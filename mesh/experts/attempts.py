@@ -1,5 +1,7 @@
 """The attempts of one request: each routed from the journal and recorded, in the order that its strategy wants."""
 
+import asyncio
+
 import msgspec
 
 from mesh.events.envelope import Fact
@@ -29,7 +31,7 @@ class Attempts:
     """Routes and makes the attempts of one request, in whatever order its strategy wants them.
 
     ``parts`` are the plans of its parts, where it was split; `of` makes the attempts of one of them. ``number`` is that
-    of the last that was dispatched; 0: none was.
+    of the last that was dispatched (0: none was), ``begun`` is set from the first on.
     """
 
     def __init__(self, plan: Plan, services: Services, delivery: Delivery) -> None:
@@ -39,6 +41,7 @@ class Attempts:
         self.failures: list[str] = []
         self._numbers: list[int] = []
         self.number = 0
+        self.begun = asyncio.Event()
         self._last_failure = ""
         self._purposes: dict[Target, str] = {}
         self.journal_keeps_text = False
@@ -63,6 +66,7 @@ class Attempts:
         """The number of an attempt that is about to be dispatched."""
         self.number = self.count + 1
         self._numbers.append(self.number)
+        self.begun.set()
         return self.number
 
     @property

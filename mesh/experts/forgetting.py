@@ -10,8 +10,8 @@ from mesh.clock import Clock
 from mesh.events.journal import Journal
 from mesh.events.vocabulary.requests import RequestForgotten
 from mesh.experts.content_keys import ContentKeys
-from mesh.keeper import Keeper
 from mesh.experts.parts import part_ids
+from mesh.keeper import Keeper
 
 _DAY_S = 86_400.0
 _LONGEST_PAUSE_S = 3600.0

@@ -294,6 +294,19 @@ async def test_forgetting_erases_the_key_and_says_who_did_it() -> None:
     assert [type(fact) for fact in await one.asker.facts(request)].count(RequestForgotten) == 1
 
 
+async def test_forgetting_a_request_forgets_its_parts() -> None:
+    one = await node("sealed")
+    part, other = (
+        ContentKey(request=name, caller="peer", at=one.asker.clock.now(), key=bytes(32)) for name in ("r.2", "s.2")
+    )
+    one.keys.keep(part)
+    one.keys.keep(other)
+    done = await forgetter(one).forget(["r"], actor="ann")
+    assert (done.count, done.without_key) == (1, ())
+    assert (one.keys.find("r.2"), len(one.keys.find("s.2"))) == ([], 1)
+    assert [fact.request for fact in await one.asker.facts() if isinstance(fact, RequestForgotten)] == ["r.2"]
+
+
 async def test_what_the_cache_has_of_a_forgotten_request_goes_too() -> None:
     one = await node("sealed")
     query = {"cache": "on", "options": {"temperature": 0}}

@@ -74,6 +74,23 @@ async def test_the_first_answer_counts_and_the_late_one_is_taken_back() -> None:
     check_every_decision(two.node, await two.node.events())
 
 
+async def test_parts_of_a_request_are_hedged_each_by_itself() -> None:
+    two = await Two().open()
+    slow, quick = two.next_two(says("late", 0.5), says("quick", 0.3))
+    outcome = await two.ask(parts=["x", "y"])
+    assert [end.error for end in outcome.parts] == ["", ""]
+    events = await two.node.events()
+    hedged = [event.fact for event in events if isinstance(event.fact, RequestHedged)]
+    assert [(fact.attempt, fact.peer) for fact in hedged] == [
+        (1, slow.identity.peer_id),
+        (2, quick.identity.peer_id),
+    ]
+    lates = {peer: two.node.state.tracks[peer]["a"].lates for peer in (fact.peer for fact in hedged)}
+    assert list(lates.values()) == [1, 2]
+    assert two.node.state.attempts_in_flight() == 0
+    check_every_decision(two.node, events)
+
+
 async def test_the_late_one_may_still_win() -> None:
     two = await Two().open()
     late, other = two.next_two(says("late", 0.12), says("slower", 1.0))

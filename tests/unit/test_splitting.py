@@ -208,7 +208,7 @@ async def test_bad_choices_are_refused(query: dict[str, object], message: str) -
 
 
 async def test_every_step_is_recorded_recomputed_and_shown() -> None:
-    node = await asker(mathematics=says("4"), language=says("waves"))
+    node = await asker(mathematics=says("4", 0.1), language=says("waves", 0.2))
     request = (await ask(node)).request
     assert await node.story(request) == [
         "received", "classified", "split", "routed", "dispatched", "routed", "dispatched", "answered", "answered",

@@ -19,11 +19,7 @@ from mesh.experts.strategies.strategy import Result
 async def answer_parts(attempts: Attempts) -> Result:
     """The answers of all parts as one. Raises QueryFailed when no part has one."""
     asked = [attempts.of(part) for part in attempts.parts]
-    outcomes = await asyncio.gather(*(best_of(part) for part in asked), return_exceptions=True)
-    for outcome in outcomes:
-        if not isinstance(outcome, Result | QueryFailed):
-            raise outcome
-    parts = [_Part(part, outcome) for part, outcome in zip(asked, outcomes, strict=True)]  # type: ignore[arg-type]
+    parts = [_Part(part, outcome) for part, outcome in zip(asked, await _outcomes(asked), strict=True)]
     ends = tuple(part.end() for part in parts)
     results = [part.result for part in parts if part.result is not None]
     attempts.failures += [f"part {end.part}: {end.error}" for end in ends if end.error]
@@ -38,6 +34,28 @@ async def answer_parts(attempts: Attempts) -> Result:
         tokens_out=_sum([result.tokens_out for result in results]),
         parts=ends,
     )
+
+
+async def _outcomes(asked: list[Attempts]) -> list[Result | QueryFailed]:
+    """What came of each part. Each is dispatched before the next is routed, which so sees who has work already."""
+    tasks: list[asyncio.Task[Result]] = []
+    try:
+        for part in asked:
+            task = asyncio.create_task(best_of(part), name=f"part {part.plan.part}")
+            tasks.append(task)
+            task.add_done_callback(lambda _, part=part: part.begun.set())  # type: ignore[misc]
+            await part.begun.wait()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    found: list[Result | QueryFailed] = []
+    for outcome in outcomes:
+        if not isinstance(outcome, Result | QueryFailed):
+            raise outcome
+        found.append(outcome)
+    return found
 
 
 class _Part:
