@@ -270,7 +270,7 @@ async def test_parts_of_a_stricter_domain_make_all_of_it_stricter() -> None:
     given = await node.requests.ask(
         {"domain": "mathematics", "parts": ["2 + 2", {"content": "my secret", "domain": "language"}]}
     )
-    open_ = await ask(node)
+    open_ = await node.requests.ask({"content": "2 + 2 ="})
     named = await node.requests.ask({"content": "2 + 2", "domain": "mathematics"})
     received = [event.fact for event in await node.events() if isinstance(event.fact, RequestReceived)]
     texts = {fact.request: fact.content for fact in received}
