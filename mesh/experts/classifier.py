@@ -12,6 +12,7 @@ from mesh.experts.domain_examples import EXAMPLES
 from mesh.experts.domains import classify
 from mesh.experts.embedder import Embedder, EmbedderUnavailable, Vector
 from mesh.experts.queries import DOMAINS
+from mesh.keeper import Keeper
 
 # A domain is worth the mean similarity of so many of its closest examples: of 1 to 15, what does best when each of
 # EXAMPLES is classified by the others.
@@ -63,7 +64,7 @@ class Classifier:
         self._default = default
         self._patience_s = patience_s
         self._vectors: dict[str, list[Vector]] = {}
-        self._learning = asyncio.Lock()
+        self._learning = Keeper("learn the domains")
 
     async def classify(self, content: str, time_s: float) -> Classification:
         """The domain of a question that must be answered within ``time_s``; a quarter of it at most is spent here."""
@@ -71,13 +72,17 @@ class Classifier:
             return self._by_keywords(content, "")
         try:
             async with asyncio.timeout(min(self._patience_s, time_s / 4)):
-                await self._learn(self._embedder)
+                await self._learned(self._embedder)
                 (question,) = await self._embedder.embed([content])
         except TimeoutError:
             return self._by_keywords(content, "the embedding was not ready in time")
         except EmbedderUnavailable as error:
             return self._by_keywords(content, str(error)[:200])
         return self._by_embedding(question)
+
+    async def close(self) -> None:
+        """Nothing of it runs when this returns."""
+        await self._learning.end()
 
     def _by_embedding(self, question: Vector) -> Classification:
         scores = nearest(question, self._vectors)
@@ -90,10 +95,14 @@ class Classifier:
         found = classify(content, DOMAINS, self._default)
         return Classification(domain=found.domain, by=found.by, scores=found.scores, note=note)
 
+    async def _learned(self, embedder: Embedder) -> None:
+        """The examples are embedded once, however long that takes: a question that cannot wait leaves it to go on."""
+        if self._vectors:
+            return
+        if self._learning.task is None or self._learning.task.done():
+            self._learning.begin(self._learn(embedder))
+        assert self._learning.task is not None
+        await asyncio.shield(self._learning.task)
+
     async def _learn(self, embedder: Embedder) -> None:
-        async with self._learning:
-            if self._vectors:
-                return
-            texts = [text for examples in self._texts.values() for text in examples]
-            vectors = iter(await embedder.embed(texts))
-            self._vectors = {domain: [next(vectors) for _ in examples] for domain, examples in self._texts.items()}
+        self._vectors = {domain: await embedder.embed(list(examples)) for domain, examples in self._texts.items()}

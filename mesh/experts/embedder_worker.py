@@ -1,4 +1,4 @@
-"""wordllama in a process of its own, which starts when the first text comes."""
+"""An embedding in a process of its own, which starts when the first text comes."""
 
 import asyncio
 import json
@@ -9,18 +9,18 @@ from mesh.experts.calls import AttemptFailed
 from mesh.experts.embedder import MAX_CHARS, EmbedderUnavailable, Vector
 
 _LIMIT_S = 10.0
-_TARGET = "mesh.experts.embedding_job:embed"
 
 
 class WorkerEmbedder:
-    """`Embedder`, by `mesh.experts.embedding_job`.
+    """`Embedder`, by one of `mesh.experts.embedding_jobs`.
 
-    The first call waits until it is loaded (a second or so). Where it cannot be started (wordllama is missing) it is
+    The first call waits until it is loaded (a second or so). Where it cannot be started (its package is missing) it is
     not tried again.
     """
 
-    def __init__(self) -> None:
-        self._pool = WorkerPool(_TARGET, WorkerOptions(limit_s=_LIMIT_S, memory_mb=2048))
+    def __init__(self, embedding: str = "wordllama") -> None:
+        job = f"mesh.experts.embedding_jobs.{embedding}:embed"
+        self._pool = WorkerPool(job, WorkerOptions(limit_s=_LIMIT_S, memory_mb=2048))
         self._loading: asyncio.Task[None] | None = None
 
     async def embed(self, texts: list[str]) -> list[Vector]:

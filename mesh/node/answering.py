@@ -68,7 +68,8 @@ class Answering:
         )
         self._directory = Directory(peers, networking.introducer, self.experts, journal, routing, clock=clock)
         self.experts.on_change = self._experts_changed
-        self._embedder = WorkerEmbedder()
+        self._embedder = WorkerEmbedder(config.routing.embedding)
+        self._classifier = self._made_classifier()
         self.requests = Requests(
             journal,
             routing,
@@ -82,7 +83,7 @@ class Answering:
             cache=cache,
             content=content,
             embedder=self._embedder,
-            classifier=self._made_classifier(),
+            classifier=self._classifier,
         )
         self._canaries = CanaryKeeper(
             self.requests,
@@ -98,6 +99,7 @@ class Answering:
         """Start this node's experts. One that cannot serve is reported, and tried again."""
         life.finally_call(self._content_keys.close)
         life.finally_await(self._embedder.stop)
+        life.finally_await(self._classifier.close)
         await life.begin_kept(self.forgetter)
         await life.begin_kept(self.experts)
         await life.begin_kept(self._recruiter)

@@ -1,6 +1,9 @@
 """What a part would refuse when others already run is refused before anything does."""
 
+import importlib.util
+
 from mesh.config import Config
+from mesh.errors import ConfigError
 from mesh.experts.backends import make_backend
 from mesh.gateway.server import refuse_an_open_door
 from mesh.health.rules.overrides import configured as configured_alerts
@@ -26,5 +29,10 @@ def check_settings(home: Home, config: Config, peer_id: str) -> None:
     configured_access("block", overlay.block)
     configured_access("allow", overlay.allow)
     Policy(peer_id, config.share)
+    if importlib.util.find_spec(config.routing.embedding) is None:
+        raise ConfigError(
+            f"[routing] embedding is {config.routing.embedding!r}, which is not installed",
+            remedy=f"Run `pip install {config.routing.embedding}`, or choose another.",
+        )
     for expert in config.experts:
         make_backend(expert)

@@ -69,6 +69,21 @@ async def test_what_is_like_nothing_goes_to_the_default(embedder: InProcess) -> 
 
 
 @pytest.mark.looptime
+async def test_who_cannot_wait_until_the_examples_are_learned_leaves_that_to_go_on(embedder: InProcess) -> None:
+    class Tardy(InProcess):
+        def __init__(self) -> None: ...
+
+        async def embed(self, texts: list[str]) -> list[Vector]:
+            await asyncio.sleep(len(texts))
+            return await embedder.embed(texts)
+
+    classifier = Classifier(Tardy(), patience_s=10)
+    assert (await classifier.classify("6 * 7 =", 60)).by == "keywords"
+    await asyncio.sleep(200)
+    assert (await classifier.classify("6 * 7 =", 60)).by == "embedding"
+
+
+@pytest.mark.looptime
 @pytest.mark.parametrize(("broken", "why"), [(Missing(), "wordllama"), (Slow(), "not ready in time"), (None, "")])
 async def test_keywords_decide_where_there_is_no_embedding(broken: object, why: str) -> None:
     found = await Classifier(broken).classify("6 * 7 =", 60)  # type: ignore[arg-type]
