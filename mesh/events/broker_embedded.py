@@ -28,6 +28,7 @@ _READY_S = 120.0  # after a crash a store of many gigabytes is read through firs
 _POLL_S = 0.01
 _LOG_LINES = 8
 _LEAST_FREE = 64 << 10
+_PORT_TRIES = 3
 _KILLS = 5
 _KILLS_WITHIN_S = 600.0
 log = structlog.get_logger(__name__)
@@ -92,9 +93,7 @@ class EmbeddedBroker:
         await lock.acquire()
         self._lock = lock
         try:
-            self._settings = self._prepare()
-            self._process = self._supervised(lock.descriptor)
-            await self._process.start()
+            await self._launch(lock.descriptor)
             for role in ROLES:
                 self.address(role).save(credentials_file(self._home, role))
         except BaseException:
@@ -122,6 +121,20 @@ class EmbeddedBroker:
     async def health(self) -> None:
         """See `Broker.health`."""
         await probe(self.address("node"), timeout=self._probe_interval_s)
+
+    async def _launch(self, lock: int) -> None:
+        """Start the server. It reads its store before it listens: a free port that was chosen may be lost by then."""
+        for more_tries in reversed(range(_PORT_TRIES)):
+            self._settings = self._prepare()
+            self._process = self._supervised(lock)
+            try:
+                await self._process.start()
+            except ListenError as error:
+                if self._config.port or not more_tries:
+                    raise
+                log.warning("the broker's port was lost while it started; it takes another", error=error.what)
+            else:
+                return
 
     def _prepare(self) -> ServerSettings:
         directory = self._home.broker

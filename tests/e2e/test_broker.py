@@ -15,7 +15,7 @@ import pytest
 
 from mesh.config import BrokerConfig
 from mesh.errors import BrokerError, ConfigError, ListenError, MeshError
-from mesh.events import nkeys
+from mesh.events import broker_embedded, nkeys
 from mesh.events.broker_embedded import find_server
 from mesh.events.broker_external import ExternalBroker, external_address
 from mesh.events.broker_port import choose_port
@@ -80,6 +80,17 @@ async def test_a_remembered_port_that_was_taken_meanwhile_is_given_up(tmp_path: 
         remembered = broker.settings.port
     async with running_broker(tmp_path) as broker:
         assert broker.settings.port == remembered
+
+
+async def test_a_port_that_is_lost_while_the_server_starts_is_given_up(
+    tmp_path: Path, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between choosing a free port and listening on it a server reads its store, and anybody may take the port."""
+    ports = iter([taken])
+    monkeypatch.setattr(broker_embedded, "choose_port", lambda *given: next(ports, 0) or choose_port(*given))
+    async with running_broker(tmp_path) as broker:
+        assert broker.settings.port != taken
+        await broker.health()
 
 
 async def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
