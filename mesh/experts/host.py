@@ -8,7 +8,7 @@ import structlog
 from mesh.clock import Clock
 from mesh.config import ExpertConfig, RoutingConfig
 from mesh.errors import ConfigError, MeshError
-from mesh.events.journal import Journal
+from mesh.events.journal import Emission, Journal
 from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertLimited, ExpertOffered, ExpertRegistered
 from mesh.experts.backend import Backend
 from mesh.experts.backends import concurrency_of, make_backend
@@ -130,8 +130,9 @@ class LocalExperts:
     async def ask(self, call: Call, emit: Emit, *, caller: str) -> Answer:
         """Let an expert answer ``caller`` (a PeerId), and record it as exactly one ``request.served``.
 
-        Returns, or raises AttemptFailed, only once that event is stored. When the caller cancels, the event is
-        recorded, the expert's work is cancelled, and nothing is waited for.
+        Returns, or raises AttemptFailed, only once that event is stored; but to a request of this node's own at once,
+        since it waits for its last event, and with that for all before. When the caller cancels, the event is recorded,
+        the expert's work is cancelled, and nothing is waited for.
         """
         serving = Serving(call, caller, self._identity, self._journal, self._clock, self._content)
         try:
@@ -147,12 +148,16 @@ class LocalExperts:
         except AttemptFailed as failure:
             emission = serving.failed(failure)
             self._note(call.expert, failure)
-            await emission.stored()
+            await self._stored(emission, caller)
             raise
         finally:
             serving.close()
-        await emission.stored()
+        await self._stored(emission, caller)
         return signed
+
+    async def _stored(self, emission: Emission, caller: str) -> None:
+        if caller != self._identity.peer_id:
+            await emission.stored()
 
     def _expert(self, name: str) -> LocalExpert:
         expert = self._experts.get(name)

@@ -12,7 +12,7 @@ from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertRegistered
 from mesh.experts.answers import digest, verify_answer
 from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
 from mesh.experts.host import LocalExperts
-from tests.kit.hosting import CALLER, NODE, call, expert_config, hangs, hosting, takes
+from tests.kit.hosting import CALLER, NODE, call, expert_config, hangs, hosting, nowhere, takes
 from tests.kit.loop_clock import LoopClock
 
 pytestmark = pytest.mark.looptime
@@ -55,6 +55,19 @@ async def test_law_2_no_answer_before_its_event_is_stored():
         assert not asking.done()
         HeldBack.gate.set()
         assert (await asking).text == "hello"
+
+
+async def test_a_request_of_the_nodes_own_waits_for_this_event_with_its_last():
+    class NeverStored(MemoryEventStore):
+        async def wait_stored(self, position: int) -> None:
+            await asyncio.Event().wait()
+
+    async with hosting(store=NeverStored(NODE.peer_id)) as host:
+        async with asyncio.timeout(10):
+            answer = await host.experts.ask(call(), nowhere, caller=NODE.peer_id)
+        assert answer.text == "hello"
+        await settled()
+        assert [served.caller for served in host.served] == [NODE.peer_id]
 
 
 async def test_a_failure_too_is_told_only_when_it_is_stored():
