@@ -225,7 +225,8 @@ class Attempt:
                 latency_ms=self._elapsed_ms(),
             )
         )
-        self._judge()
+        if failure.kind != "disconnected":  # a lost peer is left alone while it is away, and no longer
+            self._judge()
 
     def _judge(self) -> None:
         """What the outcome just recorded means for the expert is a choice, and recorded too."""

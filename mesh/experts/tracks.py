@@ -110,7 +110,8 @@ def failed(track: Track, kind: str, latency_ms: float, at: float, *, late: bool 
         _observe_latency(track, latency_ms, at)
         _remember_latency(track, latency_ms)
     _observe_outcome(track, 0.0, at)
-    track.consecutive_failures += 1
+    if kind != "disconnected":  # losing its peer is no failure of the expert
+        track.consecutive_failures += 1
     track.last_failure_at = at
 
 

@@ -125,6 +125,25 @@ async def test_a_peer_that_is_lost_ends_the_wait_at_once() -> None:
     assert not node.requests._services.departures.waits
 
 
+async def test_a_peer_that_was_lost_and_is_back_is_asked_again_at_once() -> None:
+    """Though ten requests in a row had failed there, none of which was the expert's fault."""
+    node = await Asker().open()
+    lost, other = node.connect(2), node.connect(3)
+    node.offer(lost, "a", hangs())
+    asking = [asyncio.create_task(node.requests.ask(Query(content="hi", domain="language"))) for _ in range(10)]
+    await asyncio.sleep(1)
+    node.offer(other, "a", says("fine"))
+    node.lose(lost)
+    assert {(await each).text for each in asking} == {"fine"}
+    assert node.connect(2) == lost
+    node.offer(lost, "a", says("back", after_s=1))
+    node.lose(other)
+    asking = [asyncio.create_task(node.requests.ask(Query(content="hi", domain="language"))) for _ in range(10)]
+    await asyncio.sleep(0.5)
+    asking.pop().cancel()  # which is no failure either
+    assert {(await each).text for each in asking} == {"back"}
+
+
 async def test_pieces_pass_through_as_they_come() -> None:
     node = await Asker().open()
     node.offer(node.connect(2), "a", streams("one ", "two ", "three", every_s=1.0))
