@@ -72,6 +72,17 @@ def at_most(name: str, value: float, unit: str, *, baseline: str, against: float
     return Measure(name, value, unit, baseline, ratio, f"≤ {times:g}×", ratio <= times)
 
 
+def at_most_more(name: str, value: float, unit: str, *, baseline: str, against: float, more: float) -> Measure:
+    """A measure whose goal is ``value ≤ against + more``, where ``baseline`` says what ``against`` is."""
+    goal = f"≤ {more:g} {unit} more"
+    return Measure(name, value, unit, baseline, value / against, goal, value - against <= more)
+
+
+def beside(name: str, value: float, unit: str, *, baseline: str, against: float) -> Measure:
+    """A measure with its ratio to ``against``, which ``baseline`` describes, and no goal."""
+    return Measure(name, value, unit, baseline, value / against, "", None)
+
+
 def below(name: str, value: float, unit: str, *, limit: float) -> Measure:
     """A measure with an absolute goal, ``value ≤ limit``, and no baseline."""
     return Measure(name, value, unit, "", None, f"≤ {limit:g} {unit}", value <= limit)

@@ -1,6 +1,17 @@
 import pytest
 
-from benchmarks.measure import Measure, above, at_least, at_most, below, percentile, timed, watched
+from benchmarks.measure import (
+    Measure,
+    above,
+    at_least,
+    at_most,
+    at_most_more,
+    below,
+    beside,
+    percentile,
+    timed,
+    watched,
+)
 
 
 def test_a_percentile_is_a_value_that_was_measured():
@@ -31,4 +42,9 @@ def test_a_goal_is_met_at_its_boundary_and_missed_beyond():
     assert below("x", 50, "ms", limit=50).met is True
     assert below("x", 51, "ms", limit=50).met is False
     assert above("x", 50, "e/s", limit=51).met is False
+    assert at_most_more("x", 2.5, "ms", baseline="b", against=1, more=1.5) == Measure(
+        "x", 2.5, "ms", "b", 2.5, "≤ 1.5 ms more", True
+    )
+    assert at_most_more("x", 2.6, "ms", baseline="b", against=1, more=1.5).met is False
+    assert beside("x", 3, "ms", baseline="b", against=2) == Measure("x", 3, "ms", "b", 1.5, "", None)
     assert watched("x", 1, "MB").met is None

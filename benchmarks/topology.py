@@ -1,0 +1,27 @@
+"""Who is connected to whom. Pure."""
+
+import random
+from collections.abc import Iterator
+
+# Up to so many are all connected to all.
+_ALL = 10
+# Of more, each is connected to the first, who has something to tell, and about so many others.
+_OTHERS = 4
+
+
+def pairs(count: int) -> Iterator[tuple[int, int]]:
+    """The connections of ``count`` members, each once."""
+    for first in range(count):
+        for second in range(first + 1, count):
+            if count <= _ALL or first == 0 or _chosen(first, second, count):
+                yield first, second
+
+
+def _chosen(first: int, second: int, count: int) -> bool:
+    return random.Random(first * count + second).random() < _OTHERS / (count - 2)
+
+
+def degrees(count: int) -> list[int]:
+    """How many connections each has."""
+    ends = [end for pair in pairs(count) for end in pair]
+    return [ends.count(number) for number in range(count)]
