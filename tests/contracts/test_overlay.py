@@ -19,14 +19,13 @@ from mesh.p2p.overlay import (
     Disconnected,
     Identified,
     OverlayDown,
-    Provider,
     Refused,
     Restarted,
     Stream,
     StreamRefused,
 )
 from tests.kit.certificates import make_certificate
-from tests.kit.overlays import PROTOCOL, TOPIC, MemoryWorld, Node, ProcessWorld, Recorder, World, reset
+from tests.kit.overlays import PROTOCOL, TOPIC, MemoryWorld, ProcessWorld, Recorder, World, reset
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -42,20 +41,9 @@ async def read_to_end(stream: Stream) -> bytes:
     return received
 
 
-async def found(node: Node, name: str, provider: Node | None) -> Provider | None:
-    """What the DHT says, once it names ``provider``; None for one that nobody provides."""
-    async with asyncio.timeout(20):
-        while True:
-            told = {one.peer: one for one in await node.overlay.find_providers(name, 10)}
-            if provider is None:
-                assert not told
-                return None
-            if provider.peer in told:
-                return told[provider.peer]
-            await asyncio.sleep(0.1)
-
-
 class OverlayContract:
+    """The worlds have no DHT: who provides something dials others by itself, long after it was told to."""
+
     async def test_a_dial_connects_and_tells_both(self, world: World) -> None:
         a, b, _ = world.nodes
         await a.overlay.dial(b.peer, b.overlay.addresses, 10)
@@ -278,27 +266,6 @@ class OverlayContract:
     async def test_an_overlay_that_runs_gives_a_sign_of_life(self, world: World) -> None:
         await asyncio.wait_for(world.nodes[0].overlay.check(), 10)
 
-    async def test_who_provides_something_is_found_through_others(self, world: World) -> None:
-        a, b, c = world.nodes
-        await a.dial(b)
-        await b.dial(c)
-        await c.overlay.provide(["thing", "other thing"])
-        provider = await found(a, "thing", c)
-        assert provider.by in {b.peer, c.peer}
-        assert set(provider.addresses) & set(c.overlay.addresses)
-        assert await a.overlay.find_providers("nothing", 5) == ()
-        await found(c, "nothing", None)
-        await a.overlay.dial(c.peer, provider.addresses, 10)
-
-    async def test_providers_are_found_again_after_a_crash(self, world: World) -> None:
-        a, b, c = world.nodes
-        name = f"thing of {c.peer}"
-        await c.overlay.provide([name])
-        await world.crash(c)
-        await b.dial(c)
-        await a.dial(b)
-        await found(a, name, c)
-
     async def test_a_crash_is_noticed_and_the_overlay_comes_back_where_it_was(self, world: World) -> None:
         a, b, c = world.nodes
         await a.dial(b)
@@ -339,7 +306,7 @@ class OverlayContract:
 class TestMemoryOverlay(OverlayContract):
     @pytest_asyncio.fixture(loop_scope="module")
     async def world(self) -> AsyncIterator[World]:
-        world = MemoryWorld()
+        world = MemoryWorld(dht="")
         await world.start()
         yield world
         await world.stop()
@@ -418,7 +385,7 @@ class ProcessContract(OverlayContract):
     @classmethod
     async def processes(cls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
         directory = tmp_path_factory.mktemp("overlay")
-        world = ProcessWorld(directory, common=cls.settings(directory))
+        world = ProcessWorld(directory, common=cls.settings(directory), dht="")
         await world.start()
         yield world
         await world.stop()
@@ -431,7 +398,7 @@ class ProcessContract(OverlayContract):
     @pytest_asyncio.fixture(loop_scope="module")
     async def lone_world(self, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
         directory = tmp_path_factory.mktemp("lone")
-        world = ProcessWorld(directory, count=2, common=type(self).settings(directory))
+        world = ProcessWorld(directory, count=2, common=type(self).settings(directory), dht="")
         await world.start()
         yield world
         await world.stop()

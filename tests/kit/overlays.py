@@ -109,14 +109,17 @@ async def reset(world: World) -> None:
 
 
 class MemoryWorld:
-    def __init__(self, count: int = 3) -> None:
+    """Without a ``dht`` nobody dials but who is told to."""
+
+    def __init__(self, count: int = 3, dht: str = DHT) -> None:
+        self._dht = dht
         self.network = MemoryNetwork()
         identities = [Identity.generate() for _ in range(count)]
         self.nodes = [Node(i.peer_id, MemoryOverlay(self.network, i.peer_id), Recorder()) for i in identities]
 
     async def start(self) -> None:
         for node in self.nodes:
-            await node.overlay.start(node.heard, protocols=[PROTOCOL], topics=[TOPIC], dht=DHT)
+            await node.overlay.start(node.heard, protocols=[PROTOCOL], topics=[TOPIC], dht=self._dht)
 
     async def stop(self) -> None:
         for node in self.nodes:
@@ -127,7 +130,10 @@ class MemoryWorld:
 
 
 class ProcessWorld:
-    """``settings`` of each node, over ``common`` ones, over the defaults of a test."""
+    """``settings`` of each node, over ``common`` ones, over the defaults of a test.
+
+    Without a ``dht`` nobody dials but who is told to.
+    """
 
     def __init__(
         self,
@@ -135,7 +141,9 @@ class ProcessWorld:
         count: int = 3,
         settings: Sequence[dict[str, object]] = (),
         common: Mapping[str, object] = MappingProxyType({}),
+        dht: str = DHT,
     ) -> None:
+        self._dht = dht
         self.nodes = []
         for number in range(count):
             identity = Identity.generate()
@@ -152,7 +160,10 @@ class ProcessWorld:
 
     async def start(self) -> None:
         await asyncio.gather(
-            *(node.overlay.start(node.heard, protocols=[PROTOCOL], topics=[TOPIC], dht=DHT) for node in self.nodes)
+            *(
+                node.overlay.start(node.heard, protocols=[PROTOCOL], topics=[TOPIC], dht=self._dht)
+                for node in self.nodes
+            )
         )
 
     async def stop(self) -> None:
