@@ -38,7 +38,7 @@ async def idle(node: NodeProcess) -> None:
     async def over() -> bool:
         return (await node.status()).serving == 0
 
-    await until(over, within=10, what="the expert works on for nobody")
+    await until(over, within=60, what="the expert works on for nobody")
 
 
 def counted(file: Path) -> int:
@@ -107,7 +107,7 @@ async def test_a_caller_that_is_gone_is_not_worked_for(node: NodeProcess, tmp_pa
     async def working() -> bool:
         return (await node.status()).serving > 0
 
-    await until(working, within=20, what="the request did not begin")
+    await until(working, within=60, what="the request did not begin")
     asker.kill()
     await asker.wait()
     await idle(node)

@@ -104,7 +104,7 @@ async def test_a_node_comes_back_to_whom_it_knew_and_its_leaving_raised_no_alert
                 async def has_left() -> bool:
                     return [(row["name"], row["state"]) for row in await found.peers()] == [("leaves", "left")]
 
-                await until(has_left, within=20, what="the goodbye was not recorded")
+                await until(has_left, within=60, what="the goodbye was not recorded")
             (leaves.home.root / "config.toml").write_text(config("leaves"))  # nobody is named any more
             await leaves.start()
             await until(lambda: _is_connected(leaves), within=30, what="it did not come back")
@@ -115,7 +115,7 @@ async def test_a_node_comes_back_to_whom_it_knew_and_its_leaving_raised_no_alert
                         ("stays", "store", "connected")
                     ]
 
-                await until(from_the_store, within=20, what="it did not come back from its own journal")
+                await until(from_the_store, within=60, what="it did not come back from its own journal")
             async with tables(stays) as found:
                 assert not [row for row in await found.alerts() if row["rule"] == "peer_lost" and row["raised_at"]]
 

@@ -37,7 +37,7 @@ async def test_the_leader_of_three_replicas_dies_under_load_and_nothing_is_lost(
             journal.emit(suspected(number))
             if number % 20 == 0:
                 await asyncio.sleep(0)
-        await until(lambda: journal.stored_position > 200, within=20, what="progress")
+        await until(lambda: journal.stored_position > 200, within=60, what="progress")
         cluster.kill(await cluster.leader())
         await asyncio.wait_for(journal.stored(), 60)
         await cluster.leader()

@@ -262,7 +262,7 @@ async def test_bad_input_has_its_status_and_says_what_is_wrong(
             rows = [row for row in await found.requests(limit=50) if row["request"] == request]
             return bool(rows) and rows[0]["state"] in ("rejected", "failed")
 
-        await until(recorded, within=20, what=f"{request} is not in the tables")
+        await until(recorded, within=60, what=f"{request} is not in the tables")
 
 
 async def test_only_json_is_taken_and_other_paths_and_methods_are_refused(place: Place) -> None:
@@ -310,11 +310,11 @@ async def test_hanging_up_stops_the_work_on_the_other_node(place: Place, tmp_pat
     async def stopped() -> bool:
         return file.read_text() not in ("", "began\n")
 
-    await until(begun, within=20, what="the expert was not asked")
+    await until(begun, within=60, what="the expert was not asked")
     asking.cancel()
     hung_up = time.time()
     await asyncio.gather(asking, return_exceptions=True)
-    await until(stopped, within=10, what="the expert works on for nobody")
+    await until(stopped, within=60, what="the expert works on for nobody")
     took_s = float(file.read_text()) - hung_up
     print(f"hanging up stopped the expert of the other node after {took_s * 1000:.0f} ms")
     assert took_s < 5

@@ -86,7 +86,7 @@ async def test_one_that_does_not_read_is_let_go(hasty, tmp_path: Path) -> None:
         _, writer = await asyncio.open_connection(host, port, limit=1024)
         writer.write(post(body).replace(CHAT.encode(), b"/v1/completions"))
         await writer.drain()
-        await until(lambda: not gateway._server.server_state.connections, within=20)
+        await until(lambda: not gateway._server.server_state.connections, within=60)
         writer.close()
 
 
@@ -174,9 +174,9 @@ async def test_who_closes_its_half_is_gone(tmp_path: Path, *, stream: bool) -> N
     async with serving(requests, tmp_path) as (_, host, port):
         _, writer = await asyncio.open_connection(host, port)
         writer.write(post(body))
-        await until(lambda: bool(requests.asked), within=10)
+        await until(lambda: bool(requests.asked), within=60)
         writer.write_eof()
-        await until(lambda: requests.cancelled == 1, within=5)
+        await until(lambda: requests.cancelled == 1, within=60)
         writer.close()
 
 
@@ -230,7 +230,7 @@ async def test_a_crowd_is_bounded_and_leaves_nothing(tmp_path: Path) -> None:
             before = process.memory_info().rss
             for _ in range(2):
                 await _crowd(host, port, crowd)
-                await until(lambda: not gateway._server.server_state.connections, within=20)
+                await until(lambda: not gateway._server.server_state.connections, within=60)
             gc.collect()
             grown = process.memory_info().rss - before
             print(f"after 2 × {crowd} connections at once: {grown / 2**20:.1f} MiB more")

@@ -148,7 +148,7 @@ async def test_a_request_fails_over_when_the_node_that_works_on_it_is_killed(tmp
                 async def working() -> bool:
                     return any([(await node.status()).serving for node in (second, third)])
 
-                await until(working, within=20, what="nobody worked on it")
+                await until(working, within=60, what="nobody worked on it")
                 busy, idle = (second, third) if (await second.status()).serving else (third, second)
                 await busy.kill()
                 outcome = await asking
@@ -179,7 +179,7 @@ async def test_a_lost_peer_is_alerted_acknowledged_and_resolved(tmp_path: Path) 
                 status, output, errors = await first.command("alerts", "ack", lost, "--note", "seen", "--actor", "me")
                 assert status == 0, output + errors
                 _listen_at(second, address)
-                await until(lambda: in_state("acknowledged"), within=10, what="the acknowledgement was not projected")
+                await until(lambda: in_state("acknowledged"), within=60, what="the acknowledgement was not projected")
                 status, output, errors = await first.command("alerts", "ack", lost)
                 assert status != 0
                 assert "acknowledged" in errors

@@ -29,7 +29,7 @@ async def test_everything_that_a_node_knows_comes_back_from_its_journal_alone(tm
                 assert (await client.ask(f"{number}+1", domain="mathematics")).text == str(number + 1)
             with pytest.raises(RequestFailed, match="no_candidates"):
                 await client.ask("hi", domain="astrology")
-        await until(lambda: _sampled(node), within=20, what="no health was sampled")
+        await until(lambda: _sampled(node), within=60, what="no health was sampled")
     assert (await mesh(node.home.root, "digest", "--check")).code == 0
     before = await _rebuilt(node.home)
     rows = await _counts(node)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-async def until(condition: Callable[[], bool], *, within: float = 10.0, what: str = "the condition") -> None:
+async def until(condition: Callable[[], bool], *, within: float = 30.0, what: str = "the condition") -> None:
     """Return once ``condition()`` holds; fails after ``within`` seconds."""
     deadline = time.monotonic() + within
     while not condition():
