@@ -1,9 +1,12 @@
 """What must hold of every write to a connection, whoever is cancelled meanwhile."""
 
+import struct
+
 import pytest
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
+from libp2p.stream_muxer.yamux.yamux import TYPE_WINDOW_UPDATE, YAMUX_HEADER_FORMAT
 
 from mesh.p2p.host.muxer import SteadyYamux
 from mesh.p2p.host.receiving import ReceiveBudget
@@ -43,6 +46,46 @@ def test_a_cancelled_write_is_finished() -> None:
         muxer.wire.abort("done")
 
     trio.run(main)
+
+
+def test_a_sender_gets_room_again_once_half_of_its_window_was_read() -> None:
+    async def main() -> None:
+        secured = SlowSecuredConnection()
+        muxer = await muxer_over(secured)
+        stream = await muxer.open_stream()
+        secured.written.clear()
+        credit = window = stream.target_recv_window
+
+        async def carry(size: int) -> None:
+            """The peer sends so much, and it is read."""
+            nonlocal credit
+            stream.recv_window -= size
+            credit -= size
+            muxer.stream_buffers[stream.stream_id].extend(bytes(size))
+            assert len(await stream.read(size)) == size
+            credit += sum(granted(frame) for frame in secured.written)
+            assert credit == stream.recv_window <= stream.target_recv_window
+            secured.written.clear()
+
+        for _ in range(100):
+            await carry(1)
+        assert credit == window - 100
+        await carry(window // 2 - 101)
+        assert credit == window - (window // 2 - 1)
+        await carry(1)
+        assert credit == stream.target_recv_window >= window
+        for size in (1, 4096, 65536, 1) * 8:
+            await carry(size)
+            assert credit > stream.target_recv_window // 2
+        muxer.wire.abort("done")
+
+    trio.run(main)
+
+
+def granted(frame: bytes) -> int:
+    """The bytes that a frame gives room for; 0 where it is no window update."""
+    _, kind, _, _, size = struct.unpack(YAMUX_HEADER_FORMAT, frame[:12])
+    return int(size) if kind == TYPE_WINDOW_UPDATE else 0
 
 
 def test_more_than_its_share_ends_the_connection() -> None:

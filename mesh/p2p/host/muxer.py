@@ -24,6 +24,28 @@ current_wire: ContextVar[Wire] = ContextVar("current_wire")
 yamux.MAX_WINDOW_SIZE = MAX_STREAM_WINDOW_BYTES
 
 
+async def _grant_when_half_is_used(stream: yamux.YamuxStream, *, bytes_read: int = 0) -> None:
+    """Give the sender room again once half of the window has been read, as go-yamux does.
+
+    py-libp2p's own says so after every other read, however small: a frame, and a message of Noise, for a byte.
+    """
+    del bytes_read
+    async with stream.window_lock:
+        unread = len(stream.conn.stream_buffers.get(stream.stream_id, b""))
+        granted = stream.target_recv_window - stream.recv_window - unread
+        if granted < stream.target_recv_window // 2:
+            return
+        stream.recv_window += granted
+        granted += stream._apply_autotune_epoch(unread)  # noqa: SLF001 - larger windows for who is far or fast
+    await stream.send_window_update(granted, skip_lock=True)
+
+
+# It has no switch.
+yamux.YamuxStream._auto_tune_and_send_window_update = (  # type: ignore[method-assign] # noqa: SLF001
+    _grant_when_half_is_used  # type: ignore[assignment]
+)
+
+
 class ReceiveWindowExceeded(trio.TooSlowError):
     """The peer sent more than its windows allow; py-libp2p's reader ends the connection for this class of error."""
 
