@@ -1,58 +1,164 @@
-"""Five real nodes, one of which lies: it wins nothing, is outvoted on the record, and is trusted less."""
+"""Five real nodes, one of which lies: it wins nothing, is outvoted on the record, caught by canaries, trusted less.
+
+The same nodes find a domain of the operator's own by embedding, agree by meaning, and answer a question part by part.
+"""
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
+import pytest_asyncio
 
-from mesh.api.client import Mesh
+from mesh import Mesh, Outcome, RequestFailed
+from mesh.demo.nodes import NodeProcess, until
 from tests.kit.cli import mesh
 from tests.kit.nodes import config, offered, python_expert, running_node, tables
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 ASKED = 12
-
-
-async def test_one_liar_of_four_wins_nothing_in_a_mesh_of_five(tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        names = {"liar": "liar", "second": "honest", "third": "honest", "fourth": "honest"}
-        nodes = await asyncio.gather(
-            *(
-                stack.enter_async_context(
-                    running_node(
-                        tmp_path, name, config(name, python_expert("sums", f"tests/kit/voters.py:{kind}", "sums"))
-                    )
-                )
-                for name, kind in names.items()
-            )
-        )
-        addresses = [(await node.status()).addresses[0] for node in nodes]
-        asker = await stack.enter_async_context(
-            running_node(tmp_path, "asker", config("asker", peers=addresses, extra=CANARY))
-        )
-        await offered(asker, 4)
-        liar = (await nodes[0].status()).peer_id
-        async with Mesh.connect(asker.home.root) as client:
-            for number in range(ASKED):
-                outcome = await client.ask(str(number), domain="sums", strategy="consensus", faults=1)
-                assert outcome.text.strip() in (str(number + 1), f"The answer is {number + 1}.")
-                assert liar not in outcome.peers
-                assert outcome.count is not None
-                assert (outcome.count.support, outcome.count.quorum) == (3, 3)
-        why = json.loads((await mesh(asker.home.root, "why", outcome.request, "--json")).output)
-        assert {decision["recomputed"] for decision in why["decisions"]} == {"identical"}
-        async with tables(asker) as found:
-            _, rows = await found.sql("SELECT consensus FROM requests WHERE strategy = 'consensus'")
-        assert all(json.loads(row[0])["faults"] in (0, 1) for row in rows)
-
-
-CANARY = """
+MARS = "How far away is the planet Mars?"
+ASKER = """
 [routing]
 canary_interval_s = 0.5
 [[routing.canaries]]
 question = "41"
 expected = "42"
 domain = "sums"
+[domains.astronomy]
+examples = ["How far is the moon?", "When is the next solar eclipse?", "What is a neutron star?"]
 """
+
+
+@dataclass
+class Place:
+    asker: NodeProcess
+    liar: str
+    client: Mesh
+
+    async def why(self, request: str) -> dict:
+        return json.loads((await mesh(self.asker.home.root, "why", request, "--json")).output)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    root = Path(tmp_path_factory.mktemp("consensus"))
+    kinds = {"liar": ("liar", "crank")} | dict.fromkeys(("second", "third", "fourth"), ("honest", "astronomer"))
+    async with AsyncExitStack() as stack:
+
+        async def voter(name: str, counts: str, gazes: str) -> NodeProcess:
+            sums = python_expert("sums", f"tests/kit/voters.py:{counts}", "sums")
+            stars = python_expert("stars", f"tests/kit/voters.py:{gazes}", "astronomy")
+            return await stack.enter_async_context(running_node(root, name, config(name, sums, stars)))
+
+        nodes = await asyncio.gather(*(voter(name, *kind) for name, kind in kinds.items()))
+        addresses = [(await node.status()).addresses[0] for node in nodes]
+        asker = await stack.enter_async_context(
+            running_node(root, "asker", config("asker", peers=addresses, extra=ASKER))
+        )
+        await offered(asker, 8)
+        client = await stack.enter_async_context(Mesh.connect(asker.home.root))
+        yield Place(asker, (await nodes[0].status()).peer_id, client)
+
+
+async def test_one_liar_of_four_wins_nothing_in_a_mesh_of_five(place: Place) -> None:
+    for number in range(ASKED):
+        outcome = await place.client.ask(str(number), domain="sums", strategy="consensus", faults=1)
+        assert outcome.text.strip() in (str(number + 1), f"The answer is {number + 1}.")
+        assert place.liar not in outcome.peers
+        assert outcome.count is not None
+        assert (outcome.count.support, outcome.count.quorum) == (3, 3)
+    why = await place.why(outcome.request)
+    assert {decision["recomputed"] for decision in why["decisions"]} == {"identical"}
+    async with tables(place.asker) as found:
+        _, rows = await found.sql("SELECT consensus FROM requests WHERE strategy = 'consensus'")
+    assert all(json.loads(row[0])["faults"] in (0, 1) for row in rows if row[0])
+
+
+async def test_canaries_catch_the_liar_and_nobody_else(place: Place) -> None:
+    seen: dict[str, set[str]] = {}
+
+    async def both_were_asked() -> bool:
+        only = ("--only", "request.canary_checked", "--after", "0", "--no-follow", "--json")
+        lines = (await mesh(place.asker.home.root, "events", "tail", *only)).output.splitlines()
+        for fact in (json.loads(line)["event"]["data"] for line in lines):
+            seen.setdefault(fact["outcome"], set()).add(fact["peer"])
+        return bool(seen.get("failed") and seen.get("passed"))
+
+    await until(both_were_asked, within=90, what="no canary found the liar")
+    assert seen["failed"] == {place.liar}
+    assert place.liar not in seen["passed"]
+
+
+async def by_embedding(place: Place, **choices: object) -> Outcome:
+    """Asked until the embedding is loaded: before that, keywords decide, and they know of no astronomy."""
+    found: list[Outcome] = []
+
+    async def answered() -> bool:
+        try:
+            found.append(await place.client.ask(MARS, **choices))  # type: ignore[arg-type]
+        except RequestFailed as failure:
+            if failure.kind != "no_candidates":
+                raise
+        return bool(found)
+
+    await until(answered, within=120, what="nothing was classified by embedding")
+    return found[0]
+
+
+async def test_a_domain_of_ones_own_is_found_by_embedding_and_agreed_on_by_meaning(place: Place) -> None:
+    outcome = await by_embedding(place, strategy="consensus", faults=1, agreement="semantic")
+    assert outcome.domain == "astronomy"
+    assert "far from the sun" in outcome.text
+    assert place.liar not in outcome.peers
+    assert outcome.count is not None
+    assert (outcome.count.agreement, outcome.count.threshold, outcome.count.note) == ("semantic", 0.9, "")
+    assert min(vote.similarity for vote in outcome.votes if vote.agrees) >= 0.9
+    async with tables(place.asker) as found:
+        row = await found.request(outcome.request)
+    assert row is not None
+    scores = json.loads(row["domain_scores"])
+    assert max(scores, key=scores.__getitem__) == "astronomy"
+
+
+async def test_parts_go_to_experts_of_their_domains_on_other_nodes(place: Place) -> None:
+    await by_embedding(place)
+    lost = {"content": "Whom will I marry?", "domain": "astrology"}
+    outcome = await place.client.ask(parts=[{"content": "41", "domain": "sums"}, MARS, lost])
+    assert [(end.domain, end.expert, end.error) for end in outcome.parts] == [
+        ("sums", "sums", ""),
+        ("astronomy", "stars", ""),
+        ("astrology", "", "no_candidates"),
+    ]
+    assert all(outcome.text.count(f"\n## {number}. ") for number in (2, 3))
+    why = await place.why(outcome.request)
+    assert [(part["domain"], part["by"]) for part in why["parts"]][:2] == [
+        ("sums", "caller"),
+        ("astronomy", "embedding"),
+    ]
+    assert {(decision["part"], decision["recomputed"]) for decision in why["decisions"]} == {
+        (part, "identical") for part in (1, 2, 3)
+    }
+    async with tables(place.asker) as found:
+        row = await found.request(outcome.request)
+    assert row is not None
+    assert [end["error"] for end in json.loads(row["parts"])] == ["", "", "no_candidates"]
+    assert {(made["part"], made["purpose"]) for made in row["attempts_made"]} >= {(1, "first"), (2, "first")}
+
+
+async def test_a_client_of_the_gateway_may_have_its_question_split(place: Place) -> None:
+    await by_embedding(place)
+    body = {
+        "model": "mesh/astronomy",
+        "messages": [{"role": "user", "content": f"1. {MARS}\n2. What kind of planet is it?"}],
+        "mesh": {"split": "always"},
+    }
+    url = (await place.asker.status()).gateway_url
+    async with httpx.AsyncClient(timeout=60) as client:
+        answer = (await client.post(f"{url}/v1/chat/completions", json=body)).json()
+    assert [part["expert"] for part in answer["mesh"]["parts"]] == ["stars", "stars"]
+    assert answer["choices"][0]["message"]["content"].startswith(f"## 1. {MARS} (astronomy, stars at ")

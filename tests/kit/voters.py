@@ -11,3 +11,14 @@ async def honest(content: str) -> str:
 async def liar(content: str) -> str:
     """At once, and wrong."""
     return str(int(content) + 2)
+
+
+async def astronomer(_content: str) -> str:
+    """The same each time, in other words."""
+    ways = ("Mars is a planet {}", "The planet Mars is {}", "It is Mars, a planet that is {}")
+    return random.choice(ways).format("far from the sun")
+
+
+async def crank(_content: str) -> str:
+    """At once, and wrong."""
+    return "Mars is made of green cheese"
