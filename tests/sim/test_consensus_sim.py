@@ -16,16 +16,19 @@ from mesh.experts.equivocation import proves
 from mesh.experts.exact import Dice
 from mesh.experts.explain import IDENTICAL, compare
 from mesh.experts.known import Target
+from mesh.experts.normalise import group_of
 from mesh.experts.queries import QueryFailed
 from mesh.experts.requests import Requests
 from mesh.experts.state import RoutingState, fold
 from mesh.p2p.overlay_memory import MemoryNetwork
 from tests.kit.asking import Asker, hangs, says
-from tests.kit.whole_nodes import WholeNode, meet
+from tests.kit.effort import THOROUGH, thorough
+from tests.kit.whole_nodes import WholeNode, expert, meet
 
 pytestmark = pytest.mark.looptime
 REQUESTS = 600
 AT_ONCE = 300
+WHOLE, WHOLE_AT_ONCE = 10_000, 200  # a peer takes 256 calls at a time
 
 
 def answers(rng: random.Random, text: str = ""):
@@ -48,7 +51,7 @@ def lies(rng: random.Random):
     return work
 
 
-@pytest.mark.parametrize("seed", [11])
+@pytest.mark.parametrize("seed", range(11, 21) if THOROUGH else (11,))
 async def test_one_liar_of_four_wins_no_request_and_is_trusted_less(seed: int) -> None:
     print(f"seed {seed}")
     rng = random.Random(seed)
@@ -216,6 +219,42 @@ async def test_canaries_find_a_liar_and_spare_the_honest() -> None:
     assert node.state.weight(Target(honest, "a")) == node.state.weight(Target(silent, "a")) == 1.0
     assert node.state.weight(Target(liar, "a")) < 0.6
     assert fold(node.id, await node.events()).digest() == node.state.digest()
+
+
+@thorough
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [21])
+async def test_one_liar_of_four_whole_nodes_never_wins_in_ten_thousand_requests(seed: int) -> None:
+    """All that a request goes through: routing, frames between peers, queues, signatures, the journals of both."""
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    network = MemoryNetwork()
+    liar_at = rng.randrange(2, 6)
+    config = [expert("a", concurrency=64, queue=1024)]
+    nodes = [WholeNode(network, 1, {}, routing=RoutingConfig(max_in_flight=WHOLE_AT_ONCE))]
+    nodes += [
+        WholeNode(network, n, {"a": lies(rng) if n == liar_at else answers(rng)}, configs=config) for n in range(2, 6)
+    ]
+    for node in nodes:
+        await node.start()
+    await meet(*nodes)
+    asker, liar = nodes[0], nodes[liar_at - 1]
+    for start in range(0, WHOLE, WHOLE_AT_ONCE):
+        queries = [
+            {"content": str(number), "domain": "language", "strategy": "consensus", "faults": 1}
+            for number in range(start, min(WHOLE, start + WHOLE_AT_ONCE))
+        ]
+        for number, outcome in enumerate(await asyncio.gather(*map(asker.requests.ask, queries)), start):
+            assert group_of(outcome.text) == group_of(str(number))
+            assert liar.id not in outcome.peers
+            assert outcome.count is not None
+            assert (outcome.count.support, outcome.count.quorum, outcome.count.faults) == (3, 3, 1)
+    weights = {node.id: asker.state.weight(Target(node.id, "a")) for node in nodes[1:]}
+    assert weights[liar.id] < 0.56
+    assert all(weight > 0.99 for peer, weight in weights.items() if peer != liar.id)
+    assert asker.state.attempts_in_flight() == 0
+    for node in nodes:
+        await node.stop()
 
 
 async def test_whole_nodes_outvote_a_liar_and_an_honest_one_cannot_be_framed() -> None:

@@ -23,12 +23,14 @@ from mesh.experts.queries import Outcome, QueryFailed
 from mesh.experts.routing import decide, routed_fact
 from mesh.experts.state import RoutingState, fold
 from tests.kit.asking import Asker, connected, offered
+from tests.kit.effort import THOROUGH
 from tests.unit import test_routing as routed
 
 pytestmark = pytest.mark.looptime
 
 PEERS = 12
 REQUESTS = 2000
+SEEDS = range(1, 11) if THOROUGH else (1, 2)
 
 
 class World:
@@ -139,7 +141,7 @@ def check_every_decision(node: Asker, events: list[Event]) -> int:
     return decisions
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_every_request_has_one_outcome_whatever_happens(seed: int) -> None:
     world = await World(seed).open()
     node = world.node
@@ -168,7 +170,7 @@ async def test_every_request_has_one_outcome_whatever_happens(seed: int) -> None
     assert check_every_decision(node, events) >= received
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_one_liar_of_four_never_wins(seed: int) -> None:
     rng = random.Random(seed)
     node = await Asker(seed=seed, config=RoutingConfig(max_in_flight=1000)).open()
