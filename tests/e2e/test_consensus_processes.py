@@ -6,20 +6,19 @@ The same nodes find a domain of the operator's own by embedding, agree by meanin
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from mesh import Mesh, Outcome, RequestFailed
 from mesh.demo.nodes import NodeProcess, until
 from tests.kit.cli import mesh
 from tests.kit.nodes import config, offered, python_expert, running_node, tables
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 ASKED = 12
 MARS = "How far away is the planet Mars?"
 ASKER = """
@@ -44,9 +43,8 @@ class Place:
         return json.loads((await mesh(self.asker.home.root, "why", request, "--json")).output)
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
-    root = Path(tmp_path_factory.mktemp("consensus"))
+@asynccontextmanager
+async def five(root: Path) -> AsyncIterator[Place]:
     kinds = {"liar": ("liar", "crank")} | dict.fromkeys(("second", "third", "fourth"), ("honest", "astronomer"))
     async with AsyncExitStack() as stack:
 
@@ -65,7 +63,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
         yield Place(asker, (await nodes[0].status()).peer_id, client)
 
 
-async def test_one_liar_of_four_wins_nothing_in_a_mesh_of_five(place: Place) -> None:
+async def the_liar_is_outvoted(place: Place) -> None:
     for number in range(ASKED):
         outcome = await place.client.ask(str(number), domain="sums", strategy="consensus", faults=1)
         assert outcome.text.strip() in (str(number + 1), f"The answer is {number + 1}.")
@@ -79,7 +77,7 @@ async def test_one_liar_of_four_wins_nothing_in_a_mesh_of_five(place: Place) -> 
     assert all(json.loads(row[0])["faults"] in (0, 1) for row in rows if row[0])
 
 
-async def test_canaries_catch_the_liar_and_nobody_else(place: Place) -> None:
+async def canaries_catch_the_liar_and_nobody_else(place: Place) -> None:
     seen: dict[str, set[str]] = {}
 
     async def both_were_asked() -> bool:
@@ -110,7 +108,7 @@ async def by_embedding(place: Place, **choices: object) -> Outcome:
     return found[0]
 
 
-async def test_a_domain_of_ones_own_is_found_by_embedding_and_agreed_on_by_meaning(place: Place) -> None:
+async def a_domain_of_ones_own_is_found_by_embedding_and_agreed_on_by_meaning(place: Place) -> None:
     outcome = await by_embedding(place, strategy="consensus", faults=1, agreement="semantic")
     assert outcome.domain == "astronomy"
     assert "far from the sun" in outcome.text
@@ -125,8 +123,7 @@ async def test_a_domain_of_ones_own_is_found_by_embedding_and_agreed_on_by_meani
     assert max(scores, key=scores.__getitem__) == "astronomy"
 
 
-async def test_parts_go_to_experts_of_their_domains_on_other_nodes(place: Place) -> None:
-    await by_embedding(place)
+async def parts_go_to_experts_of_their_domains(place: Place) -> None:
     lost = {"content": "Whom will I marry?", "domain": "astrology"}
     outcome = await place.client.ask(parts=[{"content": "41", "domain": "sums"}, MARS, lost])
     assert [(end.domain, end.expert, end.error) for end in outcome.parts] == [
@@ -150,8 +147,7 @@ async def test_parts_go_to_experts_of_their_domains_on_other_nodes(place: Place)
     assert {(made["part"], made["purpose"]) for made in row["attempts_made"]} >= {(1, "first"), (2, "first")}
 
 
-async def test_a_client_of_the_gateway_may_have_its_question_split(place: Place) -> None:
-    await by_embedding(place)
+async def a_client_of_the_gateway_may_have_its_question_split(place: Place) -> None:
     body = {
         "model": "mesh/astronomy",
         "messages": [{"role": "user", "content": f"1. {MARS}\n2. What kind of planet is it?"}],
@@ -162,3 +158,12 @@ async def test_a_client_of_the_gateway_may_have_its_question_split(place: Place)
         answer = (await client.post(f"{url}/v1/chat/completions", json=body)).json()
     assert [part["expert"] for part in answer["mesh"]["parts"]] == ["stars", "stars"]
     assert answer["choices"][0]["message"]["content"].startswith(f"## 1. {MARS} (astronomy, stars at ")
+
+
+async def test_one_liar_of_four_wins_nothing_in_a_mesh_of_five(tmp_path: Path) -> None:
+    async with five(tmp_path) as place:
+        await the_liar_is_outvoted(place)
+        await a_domain_of_ones_own_is_found_by_embedding_and_agreed_on_by_meaning(place)
+        await parts_go_to_experts_of_their_domains(place)
+        await a_client_of_the_gateway_may_have_its_question_split(place)
+        await canaries_catch_the_liar_and_nobody_else(place)
