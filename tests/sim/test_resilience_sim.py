@@ -29,6 +29,8 @@ PER_S = 40.0
 MEAN_S = 0.05
 SEEDS = range(11, 21) if THOROUGH else (11,)
 REQUESTS = 2000
+# Until then nobody knows how long an answer takes, and who hangs is waited for.
+KNOWN_S = 5.0
 Trouble = Callable[[random.Random], Work]
 
 
@@ -85,7 +87,7 @@ class Run:
         self.node = Asker(seed=seed, config=RoutingConfig(max_in_flight=10_000, **config))
         self.trouble = trouble
         self.latencies: list[float] = []
-        self.lost: list[QueryFailed] = []
+        self.lost: list[float] = []  # when they were asked
         self.events: list[Event] = []
         self.bad = ""
 
@@ -105,8 +107,8 @@ class Run:
         await asyncio.sleep(at)
         try:
             outcome = await self.node.requests.ask({"content": "x", "domain": "language", "timeout_s": 10})
-        except QueryFailed as error:
-            self.lost.append(error)
+        except QueryFailed:
+            self.lost.append(at)
         else:
             assert isinstance(outcome, Outcome)
             self.latencies.append(outcome.latency_ms)
@@ -139,6 +141,7 @@ TROUBLES = {
 }
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_one_peer_of_five_in_trouble_is_hardly_felt(seed: int) -> None:
     well, verdicts = (await Run(seed).go()).p99(), 0
@@ -146,7 +149,8 @@ async def test_one_peer_of_five_in_trouble_is_hardly_felt(seed: int) -> None:
         run = await Run(seed, trouble=trouble).go()
         print(f"seed {seed}, {name}: p99 {run.p99():.0f} ms, healthy {well:.0f} ms", run.purposes(), len(run.lost))
         assert run.p99() <= 1.3 * well, name
-        assert len(run.lost) <= REQUESTS * 0.002, name
+        assert sum(at > KNOWN_S for at in run.lost) <= REQUESTS * 0.001, name
+        assert len(run.lost) <= REQUESTS * 0.01, name
         extra = run.purposes()["retry"] + run.purposes()["hedge"]
         assert extra <= 0.1 * REQUESTS + 10 * (REQUESTS / PER_S / 60 + 1), name
         verdicts += check_every_verdict(run)
