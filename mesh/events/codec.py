@@ -4,13 +4,15 @@ The payload holds what the origin fixed; ``position`` and ``prev`` belong to the
 travel beside the payload (NATS headers), so that the payload is byte-identical in every journal.
 """
 
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from mesh.errors import JournalError
 from mesh.events.envelope import Event, Fact, Record, UnknownFact
-from mesh.events.subjects import subject_of
+from mesh.events.subjects import fact_type_in, subject_of
 from mesh.events.upcasts import upcast
 from mesh.events.vocabulary import FACTS
 
@@ -23,7 +25,7 @@ MAX_PAYLOAD_BYTES = 512 * 1024
 Body = TypeVar("Body")
 
 
-class _Payload(msgspec.Struct, Generic[Body], frozen=True, kw_only=True):
+class _Payload(msgspec.Struct, Generic[Body], frozen=True, kw_only=True, gc=False):
     specversion: str
     id: str
     source: str
@@ -45,6 +47,25 @@ _facts = {fact.type: fact for fact in FACTS}
 _type_names = {
     fact: (fact.type, TYPE_PREFIX + fact.type, f"{SCHEMA_PREFIX}{fact.type}:{fact.version}") for fact in FACTS
 }
+
+
+class _Kind(NamedTuple):
+    """How payloads that hold a current fact of one type are decoded at once, and what these then say of themselves."""
+
+    decode: Callable[[bytes], _Payload[Any]]
+    type_name: str
+    schema: str
+
+
+@lru_cache(maxsize=1024)
+def _kind_on(subject: str) -> _Kind | None:
+    fact = _facts.get(fact_type_in(subject))
+    return None if fact is None else _kind(fact)
+
+
+@cache
+def _kind(fact: type[Fact]) -> _Kind:
+    return _Kind(msgspec.json.Decoder(_Payload[fact]).decode, *_type_names[fact][1:])  # type: ignore[valid-type]
 
 
 def encode(event: Event) -> Record:
@@ -77,21 +98,30 @@ def decode(record: Record) -> Event:
     """The event in a stored record, lifted to the current version of its fact.
 
     Raises ValueError (msgspec.DecodeError and ValidationError are ValueErrors) when the payload is not one, whatever
-    bytes it may be.
+    bytes it may be. The subject says what to expect, and only the payload what it is.
     """
+    kind = _kind_on(record.subject)
+    if kind is not None:
+        try:
+            parts = kind.decode(record.payload)
+        except (ValueError, RecursionError):  # another version, or damaged: the longer way tells
+            return decode_payload(record.position, record.prev, record.payload)
+        if parts.dataschema == kind.schema and parts.type == kind.type_name:
+            return _event(record.position, record.prev, parts, parts.data)
     return decode_payload(record.position, record.prev, record.payload)
 
 
 def decode_payload(position: int, prev: bytes, payload: bytes) -> Event:
     """`decode`, for a reader that has the parts and no record."""
     try:
-        return _event(position, prev, _decode_payload(payload))
+        parts = _decode_payload(payload)
+        fact = _decode_fact(parts.type.removeprefix(TYPE_PREFIX), parts.dataschema, parts.data)
     except RecursionError as error:
         raise ValueError("the payload is nested too deeply") from error
+    return _event(position, prev, parts, fact)
 
 
-def _event(position: int, prev: bytes, parts: _Payload[msgspec.Raw]) -> Event:
-    fact_type = parts.type.removeprefix(TYPE_PREFIX)
+def _event(position: int, prev: bytes, parts: _Payload[Any], fact: Fact) -> Event:
     return Event(
         position=position,
         prev=prev,
@@ -102,7 +132,7 @@ def _event(position: int, prev: bytes, parts: _Payload[msgspec.Raw]) -> Event:
         subject=parts.subject,
         correlation=parts.correlationid,
         causation=parts.causationid,
-        fact=_decode_fact(fact_type, parts.dataschema, parts.data),
+        fact=fact,
     )
 
 

@@ -123,6 +123,10 @@ class Connection(asyncio.Protocol):
         finally:
             self._requests.pop(number, None)
 
+    def skim(self, take: Callable[[bytes], int]) -> None:
+        """Let ``take`` see all bytes that arrive before they are parsed: see `mesh.events.wire.Parser`."""
+        self._parser.skim = take
+
     def close(self) -> None:
         """End the connection; ``on_lost`` is not called."""
         self.on_lost = lambda _error: None

@@ -3,10 +3,13 @@
 import asyncio
 import json
 import os
+from collections import Counter
 
 from mesh.errors import BrokerError
 from mesh.events import jetstream
 from mesh.events.connection import Connection, NoAnswer
+from mesh.events.envelope import Record
+from mesh.events.stored import delivered_sequence, take_records, to_record
 from mesh.events.subjects import STREAM
 from mesh.events.wire import Message, publication, status_of
 
@@ -28,19 +31,20 @@ _CONFLICT = 409
 
 
 class Pulls:
-    """The messages from one sequence on, over a connection that it owns. With ``wait`` it waits for those to come."""
+    """The records from one sequence on, over a connection that it owns. With ``wait`` it waits for those to come."""
 
     def __init__(self, connection: Connection, *, wait: bool) -> None:
         self._connection = connection
         self._wait = wait
         self._batch = _BATCH_WAITING if wait else _BATCH
         self._consumer = ""
-        self._arrived: list[Message] = []
+        self._arrived: list[Record] = []
         self._due = [0] * _PULLS
         self._dry = False
         self._fed = False
         self._error: Exception | None = None
         self._news = asyncio.Event()
+        connection.skim(self._skim)
         connection.on_messages = self._on_messages
         connection.on_lost = self._on_lost
 
@@ -62,8 +66,8 @@ class Pulls:
             self._connection.subscribe(f"{self._connection.inbox}.p.{slot}", _FIRST_SID + slot)
         self._ask()
 
-    async def take(self) -> list[Message]:
-        """What has arrived since the last call, at least one message; empty when there are no more, unless waiting.
+    async def take(self) -> list[Record]:
+        """What has arrived since the last call, at least one record; empty when there are no more, unless waiting.
 
         Raises BrokerError when the connection or the consumer is lost.
         """
@@ -106,15 +110,25 @@ class Pulls:
                 self._due[slot] = self._batch
                 self._connection.write(publication(subject, body, reply=f"{self._connection.inbox}.p.{slot}"))
 
+    def _skim(self, data: bytes) -> int:
+        sids: list[bytes] = []
+        stop = take_records(data, self._arrived, sids)
+        for sid, count in Counter(sids).items():
+            self._count(int(sid), count)
+        return stop
+
     def _on_messages(self, messages: list[Message]) -> None:
-        due, arrived = self._due, self._arrived
         for message in messages:
             if message[2]:
-                due[message[0] - _FIRST_SID] -= 1
-                arrived.append(message)
-                self._fed = True
+                self._arrived.append(to_record(delivered_sequence(message), message[1], *message[3:]))
+                self._count(message[0], 1)
             else:
                 self._on_status(message)
+        self._news.set()
+
+    def _count(self, sid: int, arrived: int) -> None:
+        self._due[sid - _FIRST_SID] -= arrived
+        self._fed = True
         self._news.set()
 
     def _on_status(self, message: Message) -> None:

@@ -10,7 +10,6 @@ from mesh.events.broker import BrokerAddress
 from mesh.events.connection import connect
 from mesh.events.envelope import Record
 from mesh.events.pulls import Pulls
-from mesh.events.stored import delivered_sequence, to_record
 
 _RETRY_MIN_S = 0.05
 _RETRY_MAX_S = 2.0
@@ -79,8 +78,7 @@ class NatsEventReader:
         pulls = Pulls(await connect(self._address, name="mesh reader"), wait=wait)
         try:
             await pulls.begin(position)
-            while messages := await pulls.take():
-                records = [to_record(delivered_sequence(message), message[1], *message[3:]) for message in messages]
+            while records := await pulls.take():
                 if not gaps:
                     _require_contiguous(records, position)
                     position += len(records)

@@ -14,6 +14,12 @@ def subject_of(origin: str, fact_type: str) -> str:
     return f"{PREFIX}.{origin}.{fact_type}"
 
 
+def fact_type_in(subject: str) -> str:
+    """What a subject says is published on it, as ``family.fact``; empty when it is none of the journal's."""
+    parts = subject.split(".", 3)
+    return parts[3] if len(parts) == 4 else ""
+
+
 def family_filter(family: str) -> str:
     """The filter for one family of every node: ``mesh.event.*.health.>``."""
     return f"{PREFIX}.*.{family}.>"

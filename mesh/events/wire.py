@@ -5,6 +5,7 @@ one Python object and one task switch a message make it too slow for a journal, 
 """
 
 import re
+from collections.abc import Callable
 
 # sid, subject, reply, headers (empty when there are none), payload. A bare tuple: a reader makes 100,000 a second.
 Message = tuple[int, bytes, bytes, bytes, bytes]
@@ -16,9 +17,13 @@ _STATUS = re.compile(rb"NATS/1\.0 (\d{3})")
 
 
 class Parser:
-    """Bytes in, whole messages and control lines (``INFO …``, ``PING``, ``-ERR …``) out."""
+    """Bytes in, whole messages and control lines (``INFO …``, ``PING``, ``-ERR …``) out.
+
+    ``skim`` sees them first: it may take what it knows off their front, and returns where it stopped.
+    """
 
     def __init__(self) -> None:
+        self.skim: Callable[[bytes], int] = _nothing
         self._rest = b""
 
     def feed(self, data: bytes) -> tuple[list[Message], list[bytes]]:
@@ -33,7 +38,7 @@ class Parser:
             data = self._rest + data
         messages: list[Message] = []
         controls: list[bytes] = []
-        position, size, find = 0, len(data), data.find
+        position, size, find = self.skim(data), len(data), data.find
         while (end := find(b"\r\n", position)) >= 0:
             if data[position] not in (_MSG, _HMSG):
                 controls.append(data[position:end])
@@ -56,6 +61,10 @@ class Parser:
             position = stop + 2
         self._rest = data[position:] if position else data
         return messages, controls
+
+
+def _nothing(_data: bytes) -> int:
+    return 0
 
 
 def publication(subject: str, payload: bytes, *, reply: str = "", headers: bytes = b"") -> bytes:

@@ -34,16 +34,19 @@ class Router:
 def keyed(projection: Projection[Any], events: Iterable[Event]) -> list[Keyed]:
     """Each event with the key of the row that it is about; None where it is about none, or only sweeps."""
     handlers, key_of = projection.handlers, projection.key_of
+    if not projection.sweeps:
+        events = list(events)
+        return list(zip(map(key_of, events), events, strict=True))
     return [(key_of(event) if type(event.fact) in handlers else None, event) for event in events]
 
 
 def needed(projection: Projection[Any], events: Iterable[Keyed], rows: Rows) -> list[Key]:
     """The keys whose rows must be known, and are not, before ``events`` can be folded."""
     begins = projection.begins
-    met: set[Key] = set()
+    met: set[Key | None] = {None}
     missing: list[Key] = []
     for key, event in events:
-        if key in rows or key is None or key in met:
+        if key in rows or key in met or key is None:
             continue
         met.add(key)
         if type(event.fact) not in begins:
@@ -61,7 +64,7 @@ def fold(projection: Projection[Any], events: Iterable[Keyed], rows: Rows) -> di
     for key, event in events:
         fact = event.fact
         kind = type(fact)
-        if kind in sweeps:
+        if sweeps and kind in sweeps:
             _sweep(sweeps[kind], event, rows, changed)
         if key is None:
             continue

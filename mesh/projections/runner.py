@@ -1,7 +1,7 @@
 """Folds the journal into the tables: a batch, its rows and the checkpoint are one transaction."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData
@@ -109,7 +109,7 @@ class _CachedTable:
         self._store = store
         self._projection = store.projection
         self._limit = limit
-        self._rows: OrderedDict[Key, Row | None] = OrderedDict()
+        self._rows: dict[Key, Row | None] = {}
 
     def fold(self, connection: Connection, events: Sequence[Event]) -> None:
         if self._projection.append_only:
@@ -133,19 +133,19 @@ class _CachedTable:
 
     def _load_swept(self, connection: Connection, pairs: Sequence[Keyed]) -> None:
         """All rows in SQL that a sweep in this batch could touch; those cached are newer."""
-        for _, event in pairs:
-            sweep = self._projection.sweeps.get(type(event.fact))
-            if sweep is not None:
-                for key, row in self._store.load_where(connection, sweep.where(event)):
-                    self._rows.setdefault(key, row)
+        sweeps = self._projection.sweeps
+        for event in [event for _, event in pairs if type(event.fact) in sweeps]:
+            for key, row in self._store.load_where(connection, sweeps[type(event.fact)].where(event)):
+                self._rows.setdefault(key, row)
 
     def _trim(self, changed: dict[Key, Row | None]) -> None:
         """Keep what changed last; forget what changed longest ago."""
         rows = self._rows
-        for key in changed:
-            rows.move_to_end(key)
-        while len(rows) > self._limit:
-            rows.popitem(last=False)
+        for key, row in changed.items():
+            del rows[key]
+            rows[key] = row
+        for key in list(islice(rows, max(len(rows) - self._limit, 0))):
+            del rows[key]
 
 
 def _decoded(records: Sequence[Record], after: int) -> list[Event]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from mesh.events.codec import decode, decode_payload, encode
 from mesh.events.envelope import Event, Fact, Record, UnknownFact
 from mesh.events.stored import headers_of, to_record
 from mesh.events.vocabulary import FACTS
+from tests.kit.golden import load
 from tests.kit.records import OWNER
 from tests.kit.vocabulary import any_fact, sample
 
@@ -42,6 +44,7 @@ def test_every_fact_round_trips(
     event = event_of(data.draw(any_fact(kind)), subject=subject, correlation=correlation, causation=causation)
     record = encode(event)
     assert decode(record) == event
+    assert decode_payload(record.position, record.prev, record.payload) == event
     assert encode(decode(record)) == record
 
 
@@ -76,6 +79,35 @@ def test_a_bottomless_payload_is_a_value_error(opening: str, closing: str) -> No
         decode_payload(1, b"", text.encode())
 
 
+def decoded(record: Record) -> Event | None:
+    """By the fact that the subject names; None for a ValueError."""
+    try:
+        return decode(record)
+    except ValueError:
+        return None
+
+
+def decoded_in_two_steps(record: Record) -> Event | None:
+    """Envelope first, then the fact that it names."""
+    try:
+        return decode_payload(record.position, record.prev, record.payload)
+    except ValueError:
+        return None
+
+
+@given(kind=st.sampled_from(FACTS), other=st.sampled_from(FACTS))
+def test_the_subject_says_what_to_expect_and_never_what_it_is(kind: type[Fact], other: type[Fact]) -> None:
+    event = event_of(sample(kind))
+    for subject in ("", "mesh.event", "mesh.event.p.no.such", f"mesh.event.p.{other.type}"):
+        assert decode(msgspec.structs.replace(encode(event), subject=subject)) == event
+
+
+@pytest.mark.parametrize("name", ["history", "journal-1", "journal-2", "tampered"])
+def test_every_golden_record_is_the_same_event_in_one_step_and_in_two(name: str) -> None:
+    for record in load(name):
+        assert decoded(record) == decoded_in_two_steps(record)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
@@ -91,8 +123,19 @@ JSON = st.recursive(
 def test_any_body_of_any_version_is_an_event_or_a_value_error(kind: str, version: str, body: object) -> None:
     payload = json.loads(encode(event_of(sample(FACTS[0]))).payload)
     payload |= {"type": f"mesh.{kind}", "dataschema": f"urn:mesh:{kind}:{version}", "data": body}
-    with contextlib.suppress(ValueError):
-        decode_payload(1, b"", json.dumps(payload).encode())
+    record = Record(1, b"", "", f"mesh.event.p.{kind}", json.dumps(payload).encode())
+    assert decoded(record) == decoded_in_two_steps(record)
+
+
+@given(kind=st.sampled_from(FACTS), at=st.floats(0, 1), put=st.binary(max_size=3), cut=st.integers(0, 3))
+def test_damaged_bytes_are_the_same_event_or_none_in_one_step_and_in_two(
+    kind: type[Fact], at: float, put: bytes, cut: int
+) -> None:
+    record = encode(event_of(sample(kind)))
+    place = int(at * len(record.payload))
+    damaged = record.payload[:place] + put + record.payload[place + cut :]
+    record = msgspec.structs.replace(record, payload=damaged)
+    assert decoded(record) == decoded_in_two_steps(record)
 
 
 def test_what_a_later_release_wrote_is_kept_as_it_is() -> None:
@@ -114,3 +157,21 @@ def test_a_timestamp_is_its_microsecond(microseconds: int) -> None:
     text = rfc3339(microseconds / 1_000_000)
     assert len(text) == len("2026-01-01T00:00:00.000000Z")
     assert round(unix_seconds(text) * 1_000_000) == microseconds
+
+
+@given(
+    st.datetimes(timezones=st.just(UTC)).map(lambda at: at.isoformat(timespec="microseconds")[:26] + "Z"),
+    st.integers(0, 26),
+    st.sampled_from("0129:.-TZ+ \N{SUPERSCRIPT TWO}\N{ARABIC-INDIC DIGIT ONE}"),
+)
+def test_a_bent_timestamp_is_what_the_library_says(text: str, place: int, put: str) -> None:
+    for timestamp in (text, text[:place] + put + text[place + 1 :]):
+        try:
+            expected = datetime.fromisoformat(timestamp)
+        except ValueError:
+            expected = None
+        if expected is None or expected.tzinfo is None:
+            with pytest.raises(ValueError, match=r"nvalid|must be|out of range|offset|month|hour"):
+                unix_seconds(timestamp)
+        else:
+            assert unix_seconds(timestamp) == expected.timestamp()

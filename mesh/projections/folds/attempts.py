@@ -1,5 +1,6 @@
 """``attempts``: each time that a request was sent to an expert."""
 
+from operator import attrgetter
 from typing import Annotated, Any
 
 from msgspec.structs import replace
@@ -8,7 +9,7 @@ from mesh.events.envelope import Event
 from mesh.events.vocabulary.node import NodeStarted
 from mesh.events.vocabulary.requests import RequestAnswered, RequestAttemptFailed, RequestDispatched
 from mesh.projections.folds.common import counted, measured
-from mesh.projections.projection import Key, Projection, Row, Sweep
+from mesh.projections.projection import Projection, Row, Sweep
 
 
 class AttemptRow(Row, frozen=True, kw_only=True, gc=False):
@@ -108,17 +109,12 @@ def _was_in_flight(event: Event) -> dict[str, tuple[str, ...]]:
     return {"state": ("dispatched",), "node": (event.origin,)}
 
 
-def _key(event: Event) -> Key | None:
-    fact = _fact(event)
-    return (fact.request, fact.attempt, event.origin)
-
-
 ATTEMPTS = Projection(
     name="attempts",
     version=2,
     row=AttemptRow,
     key=("request", "attempt", "node"),
-    key_of=_key,
+    key_of=attrgetter("fact.request", "fact.attempt", "origin"),
     handlers={RequestDispatched: _dispatched, RequestAnswered: _answered, RequestAttemptFailed: _failed},
     begins=frozenset({RequestDispatched}),
     sweeps={NodeStarted: Sweep(_was_in_flight, _node_started)},

@@ -1,5 +1,6 @@
 """``peer_load``: what this node has asked of each expert of each peer, and how that went."""
 
+from operator import attrgetter
 from typing import Annotated, Any
 
 from msgspec.structs import replace
@@ -7,7 +8,7 @@ from msgspec.structs import replace
 from mesh.events.envelope import Event
 from mesh.events.vocabulary.node import NodeStarted
 from mesh.events.vocabulary.requests import RequestAnswered, RequestAttemptFailed, RequestDispatched
-from mesh.projections.projection import Key, Projection, Row, Sweep
+from mesh.projections.projection import Projection, Row, Sweep
 
 # Weight of the newest value in a moving average: x̄ ← x̄ + α (x - x̄), started at the first value.
 ALPHA = 0.2
@@ -107,17 +108,12 @@ def _of_node(event: Event) -> dict[str, tuple[str, ...]]:
     return {"node": (event.origin,)}
 
 
-def _key(event: Event) -> Key | None:
-    fact = _fact(event)
-    return (fact.peer, fact.expert, event.origin)
-
-
 PEER_LOAD = Projection(
     name="peer_load",
     version=1,
     row=PeerLoadRow,
     key=("peer", "expert", "node"),
-    key_of=_key,
+    key_of=attrgetter("fact.peer", "fact.expert", "origin"),
     handlers={RequestDispatched: _dispatched, RequestAnswered: _answered, RequestAttemptFailed: _failed},
     sweeps={NodeStarted: Sweep(_of_node, _node_started)},
 )

@@ -1,5 +1,6 @@
 """``requests``: each request that a node took in from a caller, from received to its one outcome."""
 
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -23,7 +24,7 @@ from mesh.events.vocabulary.requests import (
     RequestRouted,
     Vote,
 )
-from mesh.projections.projection import Key, Projection, Row
+from mesh.projections.projection import Projection, Row
 
 
 class RequestRow(Row, frozen=True, kw_only=True, gc=False):
@@ -218,16 +219,12 @@ def _forgotten(row: RequestRow | None, event: Event, _fact: RequestForgotten) ->
     return replace(row, forgotten_at=at, sealed_content=None, sealed_answer=None, last_position=event.position)
 
 
-def _key(event: Event) -> Key | None:
-    return (_fact(event).request, event.origin)
-
-
 REQUESTS = Projection(
     name="requests",
     version=5,
     row=RequestRow,
     key=("request", "node"),
-    key_of=_key,
+    key_of=attrgetter("fact.request", "origin"),
     handlers={
         RequestReceived: _received,
         RequestClassified: _classified,
