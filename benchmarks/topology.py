@@ -1,12 +1,12 @@
 """Who is connected to whom. Pure."""
 
-import random
 from collections.abc import Iterator
 
 # Up to so many are all connected to all.
 _ALL = 10
-# Of more, each is connected to the first, who has something to tell, and about so many others.
-_OTHERS = 4
+# Of more, each is connected to the first, who has something to tell, and to four others: those so many places further on
+# around a ring, and those as many back. Few others are far from anybody then.
+_STRIDES = (5, 18)
 
 
 def pairs(count: int) -> Iterator[tuple[int, int]]:
@@ -18,7 +18,8 @@ def pairs(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _chosen(first: int, second: int, count: int) -> bool:
-    return random.Random(first * count + second).random() < _OTHERS / (count - 2)
+    apart = (second - first) % (count - 1)
+    return any(apart in (stride, count - 1 - stride) for stride in _STRIDES)
 
 
 def degrees(count: int) -> list[int]:
