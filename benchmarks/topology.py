@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 # Up to so many are all connected to all.
 _ALL = 10
-# Of more, each is connected to the first, who has something to tell, and to four others: those so many places further on
-# around a ring, and those as many back. Few others are far from anybody then.
+# Of more, each is connected to the first, who has something to tell, and to four others: those so many places further
+# on around a ring, and those as many back.
 _STRIDES = (5, 18)
 
 
