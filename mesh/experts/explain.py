@@ -26,6 +26,7 @@ from mesh.events.vocabulary.requests import (
 )
 from mesh.experts.candidates import Candidate, Exclusion, RoutingInputs
 from mesh.experts.known import Target
+from mesh.experts.parts import part_ids
 from mesh.experts.policies import policy_named
 from mesh.experts.routing import RoutingDecision, decide
 from mesh.experts.state import RoutingState
@@ -106,6 +107,7 @@ class Explainer:
     def __init__(self, local: str, request: str, state: RoutingState | None = None) -> None:
         self._state = RoutingState(local) if state is None else state
         self._request = request
+        self._ids = frozenset((request, *part_ids(request)))
         self._decisions: list[DecisionExplained] = []
         self._timeline: list[Step] = []
         self._end: RequestCompleted | RequestFailed | None = None
@@ -115,7 +117,7 @@ class Explainer:
     def feed(self, event: Event) -> None:
         """Take the next event of the journal."""
         fact = event.fact
-        if event.correlation and event.correlation == self._request:
+        if event.correlation and event.correlation in self._ids:
             self._timeline.append(_step(event))
             if isinstance(fact, RequestRouted) and event.origin == self._state.local:
                 self._decisions.append(_explained(event, fact, self._recomputed(fact)))

@@ -150,6 +150,23 @@ async def test_a_strategy_that_can_do_without_others_does():
             assert (await mesh.ask("x", domain="language", strategy=strategy)).text == "X"
 
 
+async def test_parts_go_to_the_experts_that_are_here_and_their_work_is_part_of_the_story():
+    mesh = shouting()
+
+    @mesh.expert("adder", domains=["mathematics"])
+    def adder(text: str) -> str:
+        return str(sum(map(int, text.split("+"))))
+
+    async with mesh:
+        outcome = await mesh.ask(parts=[{"content": "2 + 2", "domain": "mathematics"}, "a poem"], domain="language")
+        story = mesh.why(outcome.request)
+    assert [(end.part, end.expert) for end in outcome.parts] == [(1, "adder"), (2, "loud")]
+    assert "\n\n4\n\n" in outcome.text
+    assert outcome.text.endswith("A POEM")
+    assert [step.fact for step in story.timeline].count("request.served") == 2
+    assert {decision.recomputed for decision in story.decisions} == {"identical"}
+
+
 async def test_no_peer_can_be_asked():
     call = Call(request="r", expert="it", domain="language", content="x", timeout_ms=1000)
     with pytest.raises(AttemptFailed, match="no overlay"):
