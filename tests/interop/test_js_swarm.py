@@ -1,6 +1,8 @@
 """Many peers that are not ours at one real node with the settings that ship, all offering, serving and asking.
 
-`THOROUGH=1` runs 64 of them; `SWARM_PEERS=200` as many as it says.
+`THOROUGH=1` runs 64 of them; `SWARM_PEERS=200` as many as it says. Two hundred in one process of Node.js are more than two
+cores can carry that have other work too: they connect in 10 s and all that they ask is answered in the end, but they and the
+overlay are then late by seconds, which heartbeats of 1 s take for death.
 """
 
 import asyncio
@@ -51,7 +53,10 @@ async def test_a_crowd_connects_offers_serves_and_is_answered(tmp_path: Path) ->
             print(joined)
             assert joined["connected"] == PEERS
             await offered(node, PEERS + 1, within=120)
-            worked, _ = await asyncio.gather(told(swarm), ask_everybody(node.home.root))
+            async with asyncio.TaskGroup() as both:
+                working = both.create_task(told(swarm))
+                both.create_task(ask_everybody(node.home.root))
+            worked = working.result()
             print(worked)
             assert (worked["failed"], worked["answered"] >= PEERS) == (0, True)
             swarm.stdin.write_eof()
