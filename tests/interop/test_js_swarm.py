@@ -1,8 +1,8 @@
 """Many peers that are not ours at one real node with the settings that ship, all offering, serving and asking.
 
-`THOROUGH=1` runs 64 of them; `SWARM_PEERS=200` as many as it says. Two hundred in one process of Node.js are more than two
-cores can carry that have other work too: they connect in 10 s and all that they ask is answered in the end, but they and the
-overlay are then late by seconds, which heartbeats of 1 s take for death.
+`THOROUGH=1` runs 64 of them; `SWARM_PEERS=200` as many as it says. Two hundred in one process of Node.js are more than
+two cores can carry that have other work too: they connect in 10 s and all that they ask is answered in the end, but
+they and the overlay are then late by seconds, which heartbeats of 1 s take for death.
 """
 
 import asyncio
