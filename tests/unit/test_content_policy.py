@@ -238,6 +238,7 @@ async def served(policy: ContentPolicy, keep: ContentPolicy | None = None, calle
         async def nowhere(_piece: str) -> None: ...
 
         await host.experts.ask(call, nowhere, caller=caller)
+        await host.journal.stored()
         return host.served[-1], keys.find("r")
 
 
