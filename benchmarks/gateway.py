@@ -9,13 +9,15 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
+from urllib.request import urlopen
 
 from benchmarks.chat_client import ChatClient
 from benchmarks.measure import Measure, above, at_most_more, beside, percentile
-from benchmarks.nodes import expert, running, until_offered
+from benchmarks.nodes import WITHIN_S, expert, running, until_offered
 from benchmarks.peer_requests import child, line_of
-from mesh.demo.nodes import NodeProcess
+from mesh.demo.nodes import NodeProcess, until
 
 WARM_UP = 200
 REQUESTS = 1000
@@ -30,6 +32,7 @@ async def run() -> list[Measure]:
             overhead = await asyncio.to_thread(whole_answers, (await near.status()).gateway_url, baseline)
             async with running(Path(directory), "far", peers=[near]) as far:
                 await until_offered(far, near, experts=len(EXPERTS))
+                await until(partial(lists, await url_of(far), "timed"), within=WITHIN_S, what="it is no model there")
                 return [*overhead, *await asyncio.to_thread(first_pieces, await url_of(far), baseline)]
 
 
@@ -42,6 +45,16 @@ async def bare() -> AsyncIterator[str]:
 
 async def url_of(node: NodeProcess) -> str:
     return (await node.status()).gateway_url
+
+
+async def lists(url: str, model: str) -> bool:
+    """Whether the gateway knows the model now."""
+
+    def models() -> str:
+        with urlopen(f"{url}/v1/models", timeout=WITHIN_S) as answer:
+            return str(answer.read().decode())
+
+    return f'"{model}"' in await asyncio.to_thread(models)
 
 
 def whole_answers(ours: str, theirs: str) -> list[Measure]:

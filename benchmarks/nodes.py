@@ -57,7 +57,8 @@ async def running(
 async def until_offered(node: NodeProcess, *by: NodeProcess, experts: int = 1) -> None:
     """Return once ``node`` is connected to each, and knows as many experts of it as can be asked now."""
     wanted = {peer.peer_id for peer in by}
-    async with Queries(database_url(node.home, StorageConfig())) as queries:
+    own = Queries(database_url(node.home, StorageConfig()), node=node.peer_id)  # not what others say of each other
+    async with own as queries:
 
         async def known() -> bool:
             connected = set((await node.status()).connected)
