@@ -57,12 +57,12 @@ async def running(
 async def until_offered(node: NodeProcess, *by: NodeProcess, experts: int = 1) -> None:
     """Return once ``node`` is connected to each, and knows as many experts of it as can be asked now."""
     wanted = {peer.peer_id for peer in by}
-    own = Queries(database_url(node.home, StorageConfig()), node=node.peer_id)  # not what others say of each other
-    async with own as queries:
+    async with Queries(database_url(node.home, StorageConfig())) as queries:
 
         async def known() -> bool:
             connected = set((await node.status()).connected)
-            active = [row["peer"] for row in await queries.experts() if row["state"] == "active"]
+            rows = [row for row in await queries.experts() if row["node"] == node.peer_id]  # not what others told it
+            active = [row["peer"] for row in rows if row["state"] == "active"]
             return wanted <= connected and all(active.count(peer) >= experts for peer in wanted)
 
         await until(known, within=WITHIN_S, what=f"{node.name} does not know the experts of its peers")
