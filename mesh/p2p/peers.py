@@ -170,14 +170,12 @@ class Peers:
     def misbehaved(self, peer: str, rule: str, detail: str) -> None:
         """The peer broke a rule of what is built on this: record it, and cut the peer off for a while."""
         self._chronicle.misbehaved(peer, "", rule=rule, detail=detail)
-        self._cut_off(peer, rule)
+        self._cut_off(peer, f"misbehaved: {rule}")
 
     def drop(self, peer: str, reason: str) -> None:
-        """End every connection to the peer; it is not dialled again for long."""
-        link = self._links.get(peer)
-        if link is not None and link.connections:
-            link.misbehaved = True
-            self._disconnect(peer, reason)
+        """Cut off a peer of which it is known from before that it broke the rules."""
+        if self._is_connected(peer):
+            self._cut_off(peer, reason)
 
     async def start(self) -> None:
         """Join. Raises ListenError."""
@@ -496,13 +494,13 @@ class Peers:
     def _on_misbehaved(self, peer: str, address: str, rule: str, detail: str, *, farewell_s: float = 0.0) -> None:
         self._chronicle.misbehaved(peer, address, rule=rule, detail=detail)
         if self._is_connected(peer):  # else it did not prove yet who it is
-            self._cut_off(peer, rule, farewell_s=farewell_s)
+            self._cut_off(peer, f"misbehaved: {rule}", farewell_s=farewell_s)
 
-    def _cut_off(self, peer: str, rule: str, *, farewell_s: float = 0.0) -> None:
+    def _cut_off(self, peer: str, reason: str, *, farewell_s: float = 0.0) -> None:
         link = self._links.get(peer)
         if link is not None:
             link.misbehaved = True
-        self._tasks.start(self._keep_out(peer, f"misbehaved: {rule}", farewell_s), f"keep out {peer}")
+        self._tasks.start(self._keep_out(peer, reason, farewell_s), f"keep out {peer}")
 
     async def _keep_out(self, peer: str, reason: str, farewell_s: float) -> None:
         await self._disconnect_soon(peer, reason, farewell_s)

@@ -1,4 +1,4 @@
-"""A real transformer, multilingual-e5-small in 4 bits: 12 ms a text, and it knows that "three hours" is "3 h"."""
+"""A real transformer, multilingual-e5-small in 4 bits: it knows paraphrases. 30 ms a text on one thread."""
 
 from typing import Any
 
