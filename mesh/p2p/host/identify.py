@@ -16,7 +16,7 @@ from multiaddr.exceptions import Error as MultiaddrError
 from mesh.p2p.host.connections import Connection
 from mesh.p2p.host.negotiation import negotiate
 from mesh.p2p.host.swarm import read_up_to
-from mesh.p2p.overlay import Identified
+from mesh.p2p.overlay import Identified, StreamRefused
 
 MAX_BYTES = 64 * 1024
 MAX_ADDRESSES = 32
@@ -37,9 +37,14 @@ class Identifier:
         host.set_stream_handler(PUSH, self.take_push)
 
     async def ask(self, connection: Connection, stream: INetStream) -> Identified:
-        """Read the peer's answer on an identify stream that we opened, and report it."""
+        """Read the peer's answer on an identify stream that we opened, and report it.
+
+        Raises StreamRefused when the stream ended before a word was said, as it does when the peer hangs up.
+        """
         try:
             payload = await read_up_to(stream, MAX_BYTES, _TIMEOUT_S)
+            if not payload:
+                raise StreamRefused(f"{connection.peer} did not say what it is")
             identified = parse(connection.peer, payload)
             connection.observed = observed_in(payload)
             connection.protocols = frozenset(identified.protocols)
