@@ -177,7 +177,7 @@ class Attempt:
     async def _piece(self, text: str) -> None:
         if text and self._first_token_ms < 0:
             self._first_token_ms = self._elapsed_ms()
-        await self._delivery.piece(text)
+        await self._delivery.piece(text, self._target)
 
     def _answered(self, call: Call, answer: Answer, *, signed: bool) -> Answered:
         target, all_of_it = self._target, tally(answer)

@@ -50,9 +50,9 @@ class Attempts:
         self._services = services
         self._started = services.clock.monotonic()
 
-    def of(self, part: Plan) -> "Attempts":
-        """The attempts of a part: numbered, timed and reported with all others, and not delivered by themselves."""
-        attempts = Attempts(part, self._services, Delivery(None))
+    def of(self, part: Plan, delivery: Delivery) -> "Attempts":
+        """The attempts of a part: numbered, timed and reported with all others."""
+        attempts = Attempts(part, self._services, delivery)
         attempts.failures, attempts._numbers = self.failures, self._numbers
         attempts.journal_keeps_text, attempts._started = self.journal_keeps_text, self._started
         return attempts

@@ -1,6 +1,7 @@
 """Handing streamed text on to the caller, and knowing what the caller already has."""
 
 from mesh.experts.calls import AttemptFailed, Emit
+from mesh.experts.known import Target
 
 
 class Delivery:
@@ -15,6 +16,7 @@ class Delivery:
         self._held = held
         self._pieces: list[str] = []
         self.length = 0  # characters that the caller has
+        self.by: Target | None = None  # who said them
         self.gone: Exception | None = None
 
     @property
@@ -32,8 +34,8 @@ class Delivery:
         """Whether the caller has anything at all."""
         return bool(self.length)
 
-    async def piece(self, text: str) -> None:
-        """Pass a piece on. Raises AttemptFailed("cancelled") when the caller does not take it."""
+    async def piece(self, text: str, by: Target) -> None:
+        """Pass on a piece of what ``by`` says. Raises AttemptFailed("cancelled") when the caller does not take it."""
         if self._emit is None or not text:
             return
         try:
@@ -41,6 +43,10 @@ class Delivery:
         except Exception as error:
             self.gone = error
             raise AttemptFailed("cancelled", "the caller takes no more of the answer") from error
+        self._has(text, by)
+
+    def _has(self, text: str, by: Target) -> None:
+        self.by = by
         self.length += len(text)
         if self._held:
             self._pieces.append(text)

@@ -1,5 +1,5 @@
-"""A stream through two nodes: the first piece at once, a slow reader holds the expert back, a lost node is said, and a
-long one is held nowhere.
+"""A stream through two nodes: the first piece at once, a slow reader holds the expert back, a lost node is said, a
+long one is held nowhere, and parts follow each other.
 """
 
 import asyncio
@@ -128,6 +128,29 @@ async def test_a_slow_reader_holds_back_the_expert_of_the_other_node(nodes: Node
 
 async def _idle(node: NodeProcess) -> bool:
     return (await node.status()).serving == 0
+
+
+async def test_parts_follow_each_other_and_the_first_does_not_wait(nodes: Nodes, tmp_path: Path) -> None:
+    parts = [{"content": str(tmp_path), "domain": "language"}, {"content": "one two", "domain": "coding"}]
+    came: list[str] = []
+    async with Mesh.connect(nodes[0].home.root) as mesh, asyncio.timeout(60):
+        async with mesh.stream(parts=parts, timeout=60) as pieces, tables(nodes[0]) as found:
+            came.append(await anext(pieces))
+
+            async def second_is_answered() -> bool:
+                _, rows = await found.sql("SELECT state FROM attempts WHERE part = 2")
+                return [tuple(row) for row in rows] == [("answered",)]
+
+            await until(second_is_answered, within=60, what="the second part had no answer")
+            assert came[0].endswith("\n\nfirst")
+            (tmp_path / "go").touch()
+            came += [piece async for piece in pieces]
+        assert "".join(came) == pieces.outcome.text
+        assert pieces.outcome.text.split("\n\n")[1::2] == ["first second", "one two"]
+        (tmp_path / "go").unlink()
+        async with mesh.stream(parts=parts, timeout=60) as pieces:
+            await anext(pieces)
+    await until(lambda: _idle(nodes[1]), within=60, what="a part is worked on for nobody")
 
 
 async def poured(mesh: Mesh, mebibytes: int, memory: Memory | None = None) -> tuple[str, str]:

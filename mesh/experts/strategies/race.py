@@ -30,7 +30,7 @@ class Lane(Delivery):
         """Whether the caller has anything of this one."""
         return self._race.leader is self and self._delivery.begun
 
-    async def piece(self, text: str) -> None:
+    async def piece(self, text: str, by: Target) -> None:
         """See `Delivery`. Raises AttemptFailed("cancelled") also when another one was faster."""
         if not text or not self.streams:
             return
@@ -38,7 +38,7 @@ class Lane(Delivery):
             self._race.lead(self)
         if self._race.leader is not self:
             raise AttemptFailed("cancelled", "another expert was faster")
-        await self._delivery.piece(text)
+        await self._delivery.piece(text, by)
 
 
 class Race:
