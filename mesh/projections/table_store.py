@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, tuple_
+from sqlalchemy import Connection, Insert, Table, bindparam, delete, insert, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 
-from mesh.projections.compiled import compiled, fetch, run_each
+from mesh.projections.compiled import Insertion, compiled, fetch, run_each
 from mesh.projections.database import driver_error
 from mesh.projections.projection import Key, Projection, Row
 from mesh.projections.tables import columns_of
@@ -34,12 +34,13 @@ class TableStore:
             for index, spec in enumerate(columns_of(projection.row))
             if spec.is_json
         )
+        self._dialect = dialect
         self._key_columns = [table.c[name] for name in projection.key]
-        self._insert = compiled(insert(table), dialect, table.c.keys())
-        self._upsert = compiled(_upsert(table, dialect), dialect, table.c.keys())
+        self._insert = _insertion(insert(table), dialect, table)
+        self._upsert = _insertion(_upsert(table, dialect), dialect, table)
         matches = [column == bindparam(column.name) for column in self._key_columns]
         self._delete = compiled(delete(table).where(*matches), dialect, projection.key)
-        self._selects = {size: self._select(size, dialect) for size in _KEYS_PER_SELECT}
+        self._selects: dict[int, str] = {}
 
     def load(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, Row | None]:
         """The rows of ``keys``; None for those that have none."""
@@ -49,17 +50,19 @@ class TableStore:
             some = wanted[start : start + _KEYS_PER_SELECT[-1]]
             size = next(size for size in _KEYS_PER_SELECT if size >= len(some))
             values = tuple(chain.from_iterable(some)) + some[-1] * (size - len(some))
-            for found in fetch(connection, self._selects[size], values):
+            for found in fetch(connection, self._select(size), values):
                 row = self._row(found)
                 rows[self.key(row)] = row
         return rows
 
-    def _select(self, size: int, dialect: Dialect) -> str:
-        """SELECT by ``size`` keys: its text is made once, and its plan kept by the driver."""
-        names = [[f"{name}_{number}" for name in self.projection.key] for number in range(size)]
-        wanted = [tuple_(*map(bindparam, some)) for some in names]
-        statement = select(self._table).where(tuple_(*self._key_columns).in_(wanted))
-        return compiled(statement, dialect, chain.from_iterable(names))
+    def _select(self, size: int) -> str:
+        """SELECT by ``size`` keys: its text is made once, when first needed, and its plan kept by the driver."""
+        if size not in self._selects:
+            names = [[f"{name}_{number}" for name in self.projection.key] for number in range(size)]
+            wanted = [tuple_(*map(bindparam, some)) for some in names]
+            statement = select(self._table).where(tuple_(*self._key_columns).in_(wanted))
+            self._selects[size] = compiled(statement, self._dialect, chain.from_iterable(names))
+        return self._selects[size]
 
     def load_where(self, connection: Connection, where: Mapping[str, tuple[Any, ...]]) -> Iterator[tuple[Key, Row]]:
         """The rows whose columns have one of the values that ``where`` allows them."""
@@ -85,15 +88,15 @@ class TableStore:
         """The row's key."""
         return tuple(getattr(row, name) for name in self.projection.key)
 
-    def _execute(self, connection: Connection, sql: str, rows: list[tuple[Any, ...]]) -> None:
-        """Run ``sql`` for each row. Values that no column can hold (strangers may send them) are cut to size."""
+    def _execute(self, connection: Connection, insertion: Insertion, rows: list[tuple[Any, ...]]) -> None:
+        """Insert each row. Values that no column can hold (strangers may send them) are cut to size."""
         if self._is_strict:
-            run_each(connection, sql, _all_fitting(rows))
+            insertion.run(connection, _all_fitting(rows))
             return
         try:
-            run_each(connection, sql, rows)
+            insertion.run(connection, rows)
         except (OverflowError, driver_error(connection.dialect)):
-            run_each(connection, self._upsert, _all_fitting(rows))  # those before the bad one are in already
+            self._upsert.run(connection, _all_fitting(rows))  # those before the bad one are in already
 
     def _row(self, values: Sequence[Any]) -> Row:
         fields = list(values)
@@ -113,6 +116,10 @@ class TableStore:
             value = fields[index]
             fields[index] = _to_json(value).decode() if value else _EMPTY[type(value)]
         return tuple(fields)
+
+
+def _insertion(statement: Insert, dialect: Dialect, table: Table) -> Insertion:
+    return Insertion(compiled(statement, dialect, table.c.keys()), len(table.c), dialect)
 
 
 def _upsert(table: Table, dialect: Dialect) -> Any:  # noqa: ANN401 - either dialect's insert
