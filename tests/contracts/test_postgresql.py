@@ -98,7 +98,8 @@ async def test_sql_cannot_write(engine: Engine, attack: str) -> None:
     opened(engine).apply(JOURNAL[:300])
     before = live_digest(URL)
     async with Queries(URL) as tables:
+        known = await tables.peers()
         with pytest.raises(QueryRefused):
             await tables.sql(attack, timeout=0.5)
-        assert len(await tables.peers()) == 5
+        assert known == await tables.peers() != []
     assert live_digest(URL) == before
