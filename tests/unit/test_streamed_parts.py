@@ -75,6 +75,12 @@ async def test_a_section_whose_turn_comes_while_it_is_said_goes_on_piece_by_piec
     assert [who.at(word) for word in ("one", "two", "three", "four")] == pytest.approx([1.5, 1.5, 2, 3], abs=0.1)
 
 
+async def test_a_section_that_came_in_one_piece_does_not_wait_for_the_next() -> None:
+    who = await caller(says("one", 1.0), says("two", 5.0))
+    assert (await who.ask()).text == who.text
+    assert [who.at("one"), who.at("two")] == pytest.approx([1, 5], abs=0.1)
+
+
 async def test_streamed_or_not_the_answer_is_the_same() -> None:
     who = await caller(streams(" 4 "), fails("failed", "no engine"), streams("\n", "x = 1", "\n"))
     assert (await who.ask()).text == who.text
@@ -145,8 +151,9 @@ async def test_a_slow_caller_holds_back_the_one_that_it_hears() -> None:
 
 
 @pytest.mark.parametrize("takes", [0, 1, 2])
-async def test_a_caller_that_takes_no_more_ends_all_parts_at_once(takes: int) -> None:
-    who = await caller(streams("one", "two", every_s=1.0), streams("three", then=hangs()), hangs())
+@pytest.mark.parametrize("second", [hangs(), streams("three", then=hangs())])
+async def test_a_caller_that_takes_no_more_ends_all_parts_at_once(takes: int, second: Work) -> None:
+    who = await caller(streams("one", "two", "", "2", every_s=1.0), second, hangs())
     who.takes = takes
     with pytest.raises(ConnectionError):
         await who.ask(timeout_s=600)
