@@ -31,6 +31,7 @@ NAMES = (
     "gateway",
     "api_requests",
     "peer_death",
+    "peer_trouble",
     "detection",
     "offers",
     "idle",

@@ -27,16 +27,16 @@ _EXPERT = """
 [[experts]]
 name = "{name}"
 backend = "python"
-domains = ["language"]
+domains = ["{domain}"]
 concurrency = 256
 queue = 1024
-options = {{ path = "benchmarks.null_expert:{function}" }}
+options = {{ path = "{of}:{function}" }}
 """
 
 
-def expert(name: str, function: str) -> str:
-    """A section of the config: a function of `benchmarks.null_expert` that serves the domain ``language``."""
-    return _EXPERT.format(name=name, function=function)
+def expert(name: str, function: str, *, domain: str = "language", of: str = "benchmarks.null_expert") -> str:
+    """A section of the config: a function of the module ``of`` that serves the domain."""
+    return _EXPERT.format(name=name, function=function, domain=domain, of=of)
 
 
 @asynccontextmanager
