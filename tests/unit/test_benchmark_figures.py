@@ -1,9 +1,8 @@
 """What the benchmarks make of what they saw."""
 
+from benchmarks import peer_trouble
 from benchmarks.gateway import first_of
 from benchmarks.peer_death import Asked, measures
-from benchmarks.peer_trouble import WELL, Asked
-from benchmarks.peer_trouble import measures as beside_the_healthy
 from benchmarks.topology import degrees
 
 
@@ -27,12 +26,12 @@ def test_what_follows_a_death_is_counted_to_it_and_not_to_the_next() -> None:
 
 
 def test_what_one_peer_in_trouble_costs_is_told_beside_what_it_takes_without() -> None:
-    domains = (WELL, "slow", "failing")
-    here, more = Asked(domains), Asked(domains)
+    domains = (peer_trouble.WELL, "slow", "failing")
+    here, more = peer_trouble.Asked(domains), peer_trouble.Asked(domains)
     for domain, took_ms in zip(domains, (100.0, 131.0, 130.0), strict=True):
         here.took_ms[domain] = [50.0] * 99
         more.took_ms[domain] = [took_ms] * 99
     more.failed["failing"] = 1
     here.add(more)
-    met = {measure.name: measure.met for measure in beside_the_healthy(here)}
+    met = {measure.name: measure.met for measure in peer_trouble.measures(here)}
     assert list(met.values()) == [None, False, True, True, False]
