@@ -1,4 +1,7 @@
-"""The same tables on PostgreSQL. Needs an empty database that may be written to: POSTGRES_TEST_URL, and the driver."""
+"""The same tables on PostgreSQL: a server of our own where one is installed, or that of POSTGRES_TEST_URL.
+
+POSTGRES_TEST_URL names an empty database that may be written to.
+"""
 
 import os
 from collections.abc import Iterator
@@ -18,19 +21,28 @@ from mesh.projections.queries import Queries
 from mesh.projections.read_only import QueryRefused
 from mesh.projections.rebuild import rebuild, verify_rebuild
 from mesh.projections.runner import CheckpointMoved, Runner
+from tests.kit.postgresql import own_server, programs
 from tests.kit.tables import ListReader, digest_of, empty_tables, event
 
-URL = os.environ.get("POSTGRES_TEST_URL", "")
-pytestmark = [
-    pytest.mark.skipif(not URL, reason="POSTGRES_TEST_URL is not set"),
-    pytest.mark.xdist_group("postgresql"),
-]
+pytestmark = pytest.mark.xdist_group("postgresql")
 JOURNAL = records(900, seed=4, peers=6, restarts=0.5)
 
 
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    if given := os.environ.get("POSTGRES_TEST_URL"):
+        yield given
+        return
+    installed = programs()
+    if installed is None:
+        pytest.skip("no PostgreSQL is installed, and POSTGRES_TEST_URL is not set")
+    with own_server(installed) as own:
+        yield own
+
+
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = writer_engine(URL)
+def engine(url: str) -> Iterator[Engine]:
+    engine = writer_engine(url)
     migrate(engine)
     yield engine
     config = alembic_config()
@@ -47,13 +59,13 @@ def opened(engine: Engine) -> Runner:
     return runner
 
 
-def test_both_databases_have_one_digest(engine: Engine, tmp_path: Path) -> None:
+def test_both_databases_have_one_digest(url: str, engine: Engine, tmp_path: Path) -> None:
     runner = opened(engine)
     for start in range(0, 600, 70):
         runner.apply(JOURNAL[start : min(start + 70, 600)])
     with empty_tables(tmp_path) as other:
         opened(other).apply(JOURNAL[:600])
-        assert live_digest(URL) == digest_of(other)
+        assert live_digest(url) == digest_of(other)
 
 
 def test_nothing_is_left_to_migrate(engine: Engine) -> None:
@@ -63,17 +75,17 @@ def test_nothing_is_left_to_migrate(engine: Engine) -> None:
         command.check(config)
 
 
-async def test_rebuilt_equals_live_and_the_projector_goes_on(engine: Engine) -> None:
+async def test_rebuilt_equals_live_and_the_projector_goes_on(url: str, engine: Engine) -> None:
     runner = opened(engine)
     runner.apply(JOURNAL[:600])
     with engine.begin() as connection:
         connection.execute(text("UPDATE requests SET state = 'completed'"))
-    assert (await verify_rebuild(URL, ListReader(JOURNAL))).differing == ("requests",)
-    await rebuild(URL, ListReader(JOURNAL[:700]))
+    assert (await verify_rebuild(url, ListReader(JOURNAL))).differing == ("requests",)
+    await rebuild(url, ListReader(JOURNAL[:700]))
     with pytest.raises(CheckpointMoved):
         runner.apply(JOURNAL[600:])
     runner.apply(JOURNAL[700:])
-    assert (await verify_rebuild(URL, ListReader(JOURNAL))).identical
+    assert (await verify_rebuild(url, ListReader(JOURNAL))).identical
 
 
 def test_text_that_it_refuses_is_cut_to_size(engine: Engine) -> None:
@@ -94,12 +106,12 @@ def test_text_that_it_refuses_is_cut_to_size(engine: Engine) -> None:
         "SELECT pg_sleep(60)",
     ],
 )
-async def test_sql_cannot_write(engine: Engine, attack: str) -> None:
+async def test_sql_cannot_write(url: str, engine: Engine, attack: str) -> None:
     opened(engine).apply(JOURNAL[:300])
-    before = live_digest(URL)
-    async with Queries(URL) as tables:
+    before = live_digest(url)
+    async with Queries(url) as tables:
         known = await tables.peers()
         with pytest.raises(QueryRefused):
             await tables.sql(attack, timeout=0.5)
         assert known == await tables.peers() != []
-    assert live_digest(URL) == before
+    assert live_digest(url) == before
