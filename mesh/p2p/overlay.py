@@ -148,7 +148,7 @@ class ReachabilityChanged:
 
 @dataclass(frozen=True)
 class PortMapped:
-    """A gateway passes on what comes to ``address`` (UPnP)."""
+    """The router at the IP address ``gateway`` passes on what comes to ``address`` (UPnP)."""
 
     address: str
     gateway: str

@@ -12,9 +12,10 @@ import pytest
 from mesh.config import OverlayConfig
 from mesh.demo.nodes import NodeProcess, until
 from mesh.identity import Identity
-from mesh.p2p.overlay import HolePunched, PathChanged, RelayReserved
+from mesh.p2p.overlay import HolePunched, PathChanged, PortMapped, RelayReserved
 from mesh.p2p.overlay_process import ProcessOverlay
 from tests.kit.effort import thorough
+from tests.kit.igd import map_for_another_machine, port_mapping_router
 from tests.kit.nat import Internet, internet
 from tests.kit.nodes import MATHS, tables
 from tests.kit.overlays import PROTOCOL, Node, Recorder
@@ -166,5 +167,25 @@ async def test_a_connection_is_direct_when_the_nats_let_it_and_else_stays_relaye
             for ends in ((stream, other_end), await near.stream_to(far)):
                 ends[0].writer.write(b"still there")
                 assert await asyncio.wait_for(ends[1].reader.readexactly(11), 10) == b"still there"
+        finally:
+            await asyncio.gather(*(node.overlay.stop() for node in nodes))
+
+
+@pytest.mark.parametrize("taken", [0, 2])
+async def test_a_router_passes_a_port_on_and_strangers_reach_who_is_behind_it(tmp_path: Path, taken: int) -> None:
+    with internet("a") as net, port_mapping_router(net, "a", tmp_path):
+        outer = 4701 + taken
+        map_for_another_machine(net, "a", range(4701, outer))
+        outside = overlay_in(net, "public", net.PUBLIC_IP, tmp_path)
+        inside = overlay_in(net, "a", net.home_ip("a"), tmp_path, upnp=True)
+        nodes = (outside, inside)
+        try:
+            await asyncio.gather(*(node.overlay.start(node.heard, protocols=[PROTOCOL], topics=[]) for node in nodes))
+            (mapped,) = await inside.heard.until(lambda: inside.heard.of(PortMapped))
+            assert mapped == PortMapped(f"/ip4/{net.router_ip('a')}/tcp/{outer}", gateway="192.168.1.1")
+            await outside.overlay.dial(inside.peer, [mapped.address], 10)
+            stream, other_end = await outside.stream_to(inside)
+            stream.writer.write(b"through the router")
+            assert await asyncio.wait_for(other_end.reader.readexactly(18), 10) == b"through the router"
         finally:
             await asyncio.gather(*(node.overlay.stop() for node in nodes))

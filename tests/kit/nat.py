@@ -32,6 +32,10 @@ class Internet:
         """Its private address; every home has the same network."""
         return f"192.168.{self.homes.index(name) + 1}.2"
 
+    def router_ip(self, name: str) -> str:
+        """The public address of the router that a home is behind."""
+        return f"11.0.0.{self.homes.index(name) + 2}"
+
     def _space(self, name: str) -> str:
         return f"{self._prefix}{name}"
 

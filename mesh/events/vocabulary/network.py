@@ -188,7 +188,7 @@ class NodeReachabilityChanged(Fact, frozen=True, kw_only=True):
 
 
 class NodePortMapped(Fact, frozen=True, kw_only=True):
-    """The router passes on to us what comes to ``address``."""
+    """The router at ``gateway`` passes on to us what comes to ``address``."""
 
     type: ClassVar[str] = "node.port_mapped"
     address: str

@@ -2,9 +2,10 @@
 
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import miniupnpc  # type: ignore[import-untyped,import-not-found,unused-ignore]
 import trio
@@ -14,11 +15,21 @@ from mesh.p2p.addresses import target_of
 _DISCOVER_MS = 2000
 _AGAIN_S = 1200.0
 _LEASE_S = 3600
+_PORTS_TRIED = 8  # another machine behind the same router may have been first
+_LAST_PORT = 65535
 T = TypeVar("T")
 
 
 class NoGateway(Exception):
     """There is no router that would do it, or none with a public address."""
+
+
+class Gateway(NamedTuple):
+    """A router that answers, our address on its side, and its own."""
+
+    igd: Any
+    ours: str
+    address: str
 
 
 async def keep_mapped(listening: Sequence[str]) -> AsyncIterator[tuple[str, str]]:
@@ -31,33 +42,34 @@ async def keep_mapped(listening: Sequence[str]) -> AsyncIterator[tuple[str, str]
         try:
             gateway = await _in_thread(find_gateway)
             for port in ports:
-                outside = await _in_thread(partial(map_port, gateway, port))
+                outside, outer = await _in_thread(partial(map_port, gateway, port))
                 for address in (one for one in listening if f"/tcp/{port}" in one):
-                    rest = address.split("/", 3)[3]
-                    yield f"/ip4/{outside}/{rest}", str(gateway.lanaddr)
+                    rest = address.split("/", 5)[5:]
+                    yield "/".join([f"/ip4/{outside}/tcp/{outer}", *rest]), gateway.address
         except NoGateway:
             pass
         await trio.sleep(_AGAIN_S)
 
 
-def find_gateway() -> Any:  # noqa: ANN401 - miniupnpc has no types
+def find_gateway() -> Gateway:
     """The router; takes two seconds. Raises NoGateway."""
-    gateway = miniupnpc.UPnP()
-    gateway.discoverdelay = _DISCOVER_MS
+    igd = miniupnpc.UPnP()
+    igd.discoverdelay = _DISCOVER_MS
     with _router_faults():
-        if gateway.discover():
-            gateway.selectigd()
-            outside = gateway.externalipaddress()
+        if igd.discover():
+            description = igd.selectigd()
+            outside = igd.externalipaddress()
             if outside and ipaddress.ip_address(outside).is_global:  # else it is a router behind another router
-                return gateway
+                return Gateway(igd, str(igd.lanaddr), urlsplit(description).hostname or "")
     raise NoGateway
 
 
-def map_port(gateway: Any, port: int) -> str:  # noqa: ANN401 - as above
-    """Have it pass ``port`` on to us; the address outside. Raises NoGateway."""
-    with _router_faults():
-        if gateway.addportmapping(port, "TCP", gateway.lanaddr, port, "synaptic-mesh", "", _LEASE_S):
-            return str(gateway.externalipaddress())
+def map_port(gateway: Gateway, port: int) -> tuple[str, int]:
+    """Have it pass a port on to our ``port``, the same if it is free; its address outside. Raises NoGateway."""
+    for outer in range(port, min(port + _PORTS_TRIED, _LAST_PORT + 1)):
+        with suppress(NoGateway), _router_faults():
+            if gateway.igd.addportmapping(outer, "TCP", gateway.ours, port, "synaptic-mesh", "", _LEASE_S):
+                return str(gateway.igd.externalipaddress()), outer
     raise NoGateway
 
 
