@@ -63,9 +63,11 @@ class Identifier:
         await stream.close()
 
     async def take_push(self, stream: INetStream) -> None:
-        """The peer tells of a change by itself."""
+        """The peer tells of a change by itself; one that hangs up before it says a word tells of none."""
         try:
-            self._report(parse(str(stream.muxed_conn.peer_id), await read_up_to(stream, MAX_BYTES, _TIMEOUT_S)))
+            payload = await read_up_to(stream, MAX_BYTES, _TIMEOUT_S)
+            if payload:
+                self._report(parse(str(stream.muxed_conn.peer_id), payload))
         finally:
             await stream.close()
 
