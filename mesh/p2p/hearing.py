@@ -1,23 +1,29 @@
-"""Whether our own overlay hears at all: it is asked when suddenly nobody is heard of, before anybody is accused."""
+"""Whether, and how late, our own overlay hears: it is asked when a peer is late, before anybody is accused."""
 
 from collections.abc import Awaitable, Callable
 
 from mesh.clock import Clock
+from mesh.p2p.liveness import Lateness
 from mesh.p2p.overlay import OverlayDown
 from mesh.p2p.tasks import TaskOwner
+
+# For so many heartbeats it counts how late the overlay was: what it is late with comes in then.
+_REMEMBERED_BEATS = 4
 
 
 class Hearing:
     """Asks the overlay for a sign of life by ``ask``, once at a time.
 
-    As long as it gives none, the silence of peers is ours: a frozen or restarting overlay hears nobody.
+    As long as it gives none, the silence of peers is ours: a frozen or restarting overlay hears nobody. One that takes
+    its time, because it is starved, hears everybody so much later.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[None]], tasks: TaskOwner, clock: Clock, retry_s: float) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[None]], tasks: TaskOwner, clock: Clock, heartbeat_s: float) -> None:
         self._ask = ask
         self._tasks = tasks
         self._clock = clock
-        self._retry_s = retry_s
+        self._retry_s = heartbeat_s
+        self._lateness = Lateness(_REMEMBERED_BEATS * heartbeat_s)
         self._waiting = False
 
     def is_deaf(self, *, in_doubt: bool) -> bool:
@@ -26,8 +32,13 @@ class Hearing:
             return True
         if in_doubt:
             self._waiting = True
+            self._lateness.asked(self._clock.monotonic())
             self._tasks.start(self._wait(), "ask the overlay for a sign of life")
         return False
+
+    def late_s(self, now: float) -> float:
+        """How late what we hear may be."""
+        return self._lateness.late_s(now)
 
     async def _wait(self) -> None:
         while True:
@@ -37,4 +48,5 @@ class Hearing:
                 await self._clock.sleep(self._retry_s)
             else:
                 self._waiting = False
+                self._lateness.answered(self._clock.monotonic())
                 return

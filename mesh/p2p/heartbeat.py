@@ -1,6 +1,5 @@
 """One beat for all peers: pings them, looks who has been silent for too long, and whether we are fit to judge."""
 
-import math
 from collections.abc import Callable, Mapping
 
 from mesh.clock import Clock
@@ -16,7 +15,7 @@ _TAKING_TURNS_BEATS = 2.5
 _YIELD_BEATS = 1.5
 # But a round trip is measured at least every so many beats.
 _OWN_BEATS = 4
-# When nobody at all has been heard of for so many beats, it may be us: suspicion begins after more than two.
+# When somebody has not been heard of for so many beats, it may be us: suspicion begins after more than two.
 _DOUBT_BEATS = 1.25
 # An opener that sends nothing for this many of its own heartbeats (and this many seconds) has left its stream open.
 _IDLE_BEATS = 5
@@ -83,27 +82,21 @@ class Heartbeat:
             before, now = now, self._clock.monotonic()
             lost = ourselves.tick(now)
             if self._hearing.is_deaf(in_doubt=self._in_doubt(now)):
-                self._excuse_everybody(now, now - before)
+                for link in self._links.values():
+                    link.heartbeats.excuse(now - before)
             if lost:
                 self._listening_since = now
+            late_s = self._hearing.late_s(now)
             for link in list(self._links.values()):
-                self._look_at(link, now, lost)
+                self._look_at(link, now, lost, late_s)
 
     def _in_doubt(self, now: float) -> bool:
-        """Whether everybody is silent who was not before."""
-        watched = [link for link in self._links.values() if link.liveness is not None and link.liveness.state != "down"]
-        newest = max((link.heard_at or link.heard_before for link in watched), default=now)
-        return now - newest > _DOUBT_BEATS * self._interval_s
+        """Whether somebody is silent who was not before."""
+        watched = (link for link in self._links.values() if link.liveness is not None and link.liveness.state != "down")
+        oldest = min((link.heard_at or link.heard_before for link in watched), default=now)
+        return now - oldest > _DOUBT_BEATS * self._interval_s
 
-    def _excuse_everybody(self, now: float, waited_s: float) -> None:
-        """Our overlay heard nothing, since before we noticed: nobody's silence counts."""
-        self._listening_since = now
-        for link in self._links.values():
-            if link.liveness is not None:
-                link.liveness.excuse(math.inf, now)
-                link.heartbeats.excuse(waited_s)
-
-    def _look_at(self, link: Link, now: float, lost: float) -> None:
+    def _look_at(self, link: Link, now: float, lost: float, late_s: float) -> None:
         if link.liveness is not None:
             if lost:
                 link.liveness.excuse(lost, now)
@@ -112,20 +105,20 @@ class Heartbeat:
             if heard_at is not None and heard_at > link.heard_before:
                 link.heard_before = heard_at
                 self._tell(link, link.liveness.heard(heard_at))
-            self._tell(link, link.liveness.check(now))
+            self._tell(link, link.liveness.check(now, late_s))
         if link.calling is not None and link.asking is not None and now >= link.next_ping:
             turns = 2 if now - link.pinged_at <= _TAKING_TURNS_BEATS * self._interval_s else 1
             link.asked_at, link.next_ping = now, now + turns * self._interval_s
             sequence = link.heartbeats.send(now)
             link.asking.wire.put(messages.ping(sequence, int(self._clock.now() * 1e6)))
         if not lost:
-            self._look_for_idle(link, now)
+            self._look_for_idle(link, now, late_s)
 
-    def _look_for_idle(self, link: Link, now: float) -> None:
+    def _look_for_idle(self, link: Link, now: float, late_s: float) -> None:
         session = link.answering
         if session is None or session.hello is None:
             return
-        silent_s = now - max(session.wire.heard_at, self._listening_since)
+        silent_s = now - late_s - max(session.wire.heard_at, self._listening_since)
         if silent_s > max(_IDLE_S, _IDLE_BEATS * session.hello.heartbeat_ms / 1000):
             self._on_idle(link, silent_s)
         elif session.end is not None:

@@ -1,5 +1,6 @@
 """Who of the peers is alive, suspected or down, and whether we are fit to judge. Pure: time is an argument."""
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,9 +62,9 @@ class Liveness:
         self.state = "alive"
         return Rejoined(now - since) if was != "alive" else None
 
-    def check(self, now: float) -> Suspected | ConfirmedDown | None:
-        """What the silence until ``now`` means, when that is news."""
-        phi, silent_s = self._detector.phi(now), self._detector.silent_s(now)
+    def check(self, now: float, late_s: float = 0.0) -> Suspected | ConfirmedDown | None:
+        """What the silence until ``now`` means, when that is news. We ourselves may hear ``late_s`` too late."""
+        phi, silent_s = self._detector.phi(now - late_s), self._detector.silent_s(now)
         if self.state == "alive" and phi >= SUSPECT_PHI:
             self.state = "suspected"
             return Suspected(phi, silent_s)
@@ -93,3 +94,34 @@ class LocalHealth:
         late = now - self._last - self._tick_s
         self._last = now
         return late if late > self._tick_s else 0.0
+
+
+class Lateness:
+    """How late what we hear may be: as late as our own overlay has answered us lately, or has not answered yet.
+
+    The other half of local health awareness: where Lifeguard multiplies its timeouts by a count of late answers, the
+    silence of peers is judged less the lateness that was measured. So a node that is well finds the dead as soon as
+    ever, and one that is starved as much later as it is late. Each answer counts for ``remember_s``.
+    """
+
+    def __init__(self, remember_s: float) -> None:
+        self._remember_s = remember_s
+        self._asked_at: float | None = None
+        self._answers: deque[tuple[float, float]] = deque()
+
+    def asked(self, now: float) -> None:
+        """The overlay was asked for a sign of life."""
+        self._asked_at = now
+
+    def answered(self, now: float) -> None:
+        """It gave one."""
+        if self._asked_at is not None:
+            self._answers.append((now, now - self._asked_at))
+            self._asked_at = None
+
+    def late_s(self, now: float) -> float:
+        """The longest that it took, or takes."""
+        while self._answers and now - self._answers[0][0] > self._remember_s:
+            self._answers.popleft()
+        waiting_s = now - self._asked_at if self._asked_at is not None else 0.0
+        return max([waiting_s, *(took for _, took in self._answers)])

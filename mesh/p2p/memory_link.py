@@ -141,10 +141,18 @@ class MemoryEnd(asyncio.Transport):
             self._protocol.resume_writing()
 
 
-def memory_stream(delay: float | Callable[[], float] = 0.0, *, held: bool = False) -> tuple[MemoryEnd, MemoryEnd]:
-    """The two ends of a new stream; ``delay`` is how long each piece travels, in seconds, or says so for each."""
+def memory_stream(
+    delay: float | Callable[[], float] = 0.0,
+    back: Callable[[], float] | None = None,
+    *,
+    held: bool = False,
+) -> tuple[MemoryEnd, MemoryEnd]:
+    """The two ends of a new stream.
+
+    ``delay`` is how long each piece travels to the far end, in seconds, or says so for each; ``back``: to the near one.
+    """
     delay_s = delay if callable(delay) else lambda: delay
-    near, far = MemoryEnd(delay_s, held=held), MemoryEnd(delay_s, held=held)
+    near, far = MemoryEnd(back or delay_s, held=held), MemoryEnd(delay_s, held=held)
     near.join(far)
     far.join(near)
     return near, far

@@ -56,6 +56,7 @@ class MemoryNetwork:
         self._cut: set[frozenset[str]] = set()
         self._silent: set[frozenset[str]] = set()
         self._frozen: dict[str, asyncio.Event] = {}
+        self._starved: dict[str, float] = {}
         self._made = 0
 
     def suffer(self, conditions: Conditions) -> None:
@@ -66,6 +67,14 @@ class MemoryNetwork:
     def delay_s(self) -> float:
         """How long the next piece of a stream travels."""
         return self._chance.of_packet()
+
+    def starve(self, peer: str, late_s: float) -> None:
+        """The peer's overlay gets so little time that it reads whatever comes ``late_s`` later; 0: no more."""
+        self._starved[peer] = late_s
+
+    def late_s(self, peer: str) -> float:
+        """How late the peer's overlay reads."""
+        return self._starved.get(peer, 0.0)
 
     def freeze(self, peer: str) -> None:
         """The peer's overlay stands still, as by SIGSTOP, while its node goes on; until `thaw`."""
@@ -207,7 +216,11 @@ class MemoryNetwork:
         if protocol not in listener.protocols:
             raise StreamRefused(f"{peer} does not speak {protocol}")
         connection.streams = [ends for ends in connection.streams if not all(end.is_closing() for end in ends)]
-        near, far = memory_stream(self.delay_s, held=self._is_silent(pair))
+        near, far = memory_stream(
+            lambda: self.delay_s() + self.late_s(peer),
+            lambda: self.delay_s() + self.late_s(opener.peer_id),
+            held=self._is_silent(pair),
+        )
         connection.streams.append((near, far))
         listener.accept(Stream(opener.peer_id, protocol, far.reader, far.writer))
         return Stream(peer, protocol, near.reader, near.writer)
@@ -393,6 +406,7 @@ class MemoryOverlay:
         """See `Overlay.check`."""
         self._require_up()
         await self._network.until_awake(self.peer_id)
+        await asyncio.sleep(self._network.late_s(self.peer_id))
 
     async def provide(self, names: Sequence[str]) -> None:
         """See `Overlay.provide`."""

@@ -1,6 +1,7 @@
 """A node whose own overlay is frozen hears nobody: it accuses nobody, and finds the dead once it hears again."""
 
 import asyncio
+import random
 
 import pytest
 
@@ -72,3 +73,38 @@ async def test_an_overlay_that_is_down_hears_nothing_until_it_is_back():
     await asyncio.sleep(1)
     assert not hearing.is_deaf(in_doubt=False)
     await tasks.end()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_who_hears_everything_late_accuses_nobody(seed):
+    """Starved, not frozen: always somebody is heard of, and everybody much later than a heartbeat allows."""
+    others = [f"peer-{number}" for number in range(8)]
+    rng = random.Random(seed)
+    async with nodes("a", *others, latency_s=0.005) as (network, made):
+        await asyncio.sleep(20)
+        for _ in range(12):
+            network.starve("a", rng.choice([0.5, 2.0, 4.0]))
+            await asyncio.sleep(rng.uniform(1, 6))
+        network.starve("a", 0)
+        await asyncio.sleep(10)
+        assert not made["a"].of("peer.suspected")
+        assert not made["a"].of("peer.confirmed_down")
+        assert made["a"].peers.connected() == set(others)
+
+
+async def test_who_hears_late_finds_the_dead_as_much_later_and_in_time_once_it_is_well():
+    async with nodes("a", "b", "c", "d", latency_s=0.005) as (network, made):
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(20)
+        network.starve("a", 2.0)
+        await asyncio.sleep(10)
+        died = loop.time()
+        network.freeze("b")
+        await until(lambda: made["a"].of("peer.confirmed_down", "b"), 5 + 2 * 2.0)
+        network.starve("a", 0)
+        await asyncio.sleep(10)
+        died = loop.time()
+        network.freeze("c")
+        await until(lambda: made["a"].of("peer.confirmed_down", "c"), 5)
+        assert 2 < loop.time() - died < 5
+        assert not made["a"].of("peer.suspected", "d")

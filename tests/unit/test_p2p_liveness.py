@@ -1,7 +1,7 @@
 import pytest
 
 from mesh.p2p.detector import MOST_PHI, PhiDetector
-from mesh.p2p.liveness import ConfirmedDown, Liveness, LocalHealth, Rejoined, Suspected
+from mesh.p2p.liveness import ConfirmedDown, Lateness, Liveness, LocalHealth, Rejoined, Suspected
 
 
 def beaten(gaps, interval_s=1.0):
@@ -90,3 +90,34 @@ def test_small_lateness_of_a_busy_loop_is_not_a_pause():
     ourselves = LocalHealth(0.25, 0.0)
     assert ourselves.tick(0.45) == 0
     assert ourselves.tick(1.2) == pytest.approx(0.5)
+
+
+def test_lateness_is_the_longest_answer_of_late_or_what_is_waited_for():
+    lateness = Lateness(remember_s=4.0)
+    assert lateness.late_s(0.0) == 0
+    lateness.asked(1.0)
+    assert lateness.late_s(3.0) == 2.0
+    lateness.answered(3.5)
+    lateness.asked(4.0)
+    lateness.answered(4.5)
+    assert lateness.late_s(7.5) == 2.5
+    assert lateness.late_s(8.0) == 0.5
+    lateness.asked(8.0)
+    assert lateness.late_s(9.0) == 1.0
+    lateness.answered(9.0)
+    assert lateness.late_s(14.0) == 0
+
+
+@pytest.mark.parametrize("late_s", [0.0, 1.5, 6.0])
+def test_who_hears_late_confirms_a_death_that_much_later_and_no_more(late_s):
+    liveness = Liveness(1.0, 0.0)
+    for second in range(1, 30):
+        liveness.beat(float(second))
+    news = [
+        (now - 29, change)
+        for now in (29 + quarter / 4 for quarter in range(60))
+        if (change := liveness.check(now, late_s)) is not None
+    ]
+    assert [type(change) for _, change in news] == [Suspected, ConfirmedDown]
+    assert 2.25 + late_s <= news[0][0] <= news[1][0] <= 5 + late_s
+    assert news[1][1].silent_s == news[1][0]  # what is told is what was seen

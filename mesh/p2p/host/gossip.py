@@ -8,10 +8,9 @@ from libp2p.abc import IMuxedConn, INetStream
 from libp2p.host.basic_host import BasicHost
 from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
+from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
-from libp2p.pubsub.score import ScoreParams, TopicScoreParams
 from libp2p.tools.anyio_service.trio_manager import TrioManager
 
 from mesh.p2p.host.admission import Refusal
@@ -24,9 +23,6 @@ MAX_RPC_BYTES = 256 * 1024
 # Measured: 25 msg/s over ten nodes is comfortable; what a peer may push at us leaves room for many publishers.
 MESSAGES_PER_PEER_PER_S = 100.0
 _BURST = 200
-# Few nodes: degree, low, high. The default heartbeat is two minutes.
-_DEGREE, _DEGREE_LOW, _DEGREE_HIGH = 3, 2, 4
-_HEARTBEAT_S = 1
 
 
 def _no_parent(_manager: TrioManager, _task: trio.lowlevel.Task) -> None:
@@ -108,22 +104,6 @@ class SafePubsub(Pubsub):
         except Exception as error:  # noqa: BLE001 - as above; the stream is of no use any more
             self._on_misbehaved(stream.muxed_conn.peer_id, "gossip_rpc", repr(error)[:200])
             await stream.reset()
-
-
-def make_router() -> GossipSub:
-    """Gossipsub with the parameters that were measured."""
-    return GossipSub(
-        [PROTOCOL_ID_V11],
-        _DEGREE,
-        _DEGREE_LOW,
-        _DEGREE_HIGH,
-        heartbeat_interval=_HEARTBEAT_S,
-        spam_protection_enabled=False,
-        eclipse_protection_enabled=False,
-        score_params=ScoreParams(
-            p4_invalid_messages=TopicScoreParams(weight=10.0, cap=100.0, decay=0.9), graylist_threshold=-50.0
-        ),
-    )
 
 
 async def drain(

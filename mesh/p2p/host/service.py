@@ -28,6 +28,7 @@ from mesh.p2p.host.layers import Layers
 from mesh.p2p.host.listening import Bound, bind
 from mesh.p2p.host.negotiation import negotiate
 from mesh.p2p.host.pump import STREAM_ENDED, Pump
+from mesh.p2p.host.router import Router
 from mesh.p2p.host.settings import HostSettings
 from mesh.p2p.host.swarm import make_host, multiaddrs
 from mesh.p2p.host.tcp import Doorkeeper, DoorTcp
@@ -41,6 +42,8 @@ _RESERVED_STREAMS = 2
 _STREAM_FLOOD = 100
 _STREAM_FLOOD_PER_S = 1.0
 _WATCH_EVERY_S = 1.0
+# Of trio's scheduler: a heartbeat takes 8 turns from the node to the socket, and its answer 7 back (counted).
+_TURNS_OF_A_HEARTBEAT = 16
 
 
 async def serve(settings: HostSettings) -> None:
@@ -116,7 +119,7 @@ class Service:
             self._report,
             announce=self._identifier.push,
         )
-        self._router = gossip.make_router()
+        self._router = Router()
         self._pubsub = gossip.SafePubsub(
             self._host,
             self._router,
@@ -161,7 +164,7 @@ class Service:
                 if closed is not None:
                     closed.set()
             case wire.AreYouThere():
-                self._control.send(wire.Done(command.id))
+                self._answer(command.id, self._prove_life)
             case wire.Dial():
                 dial = self._dialler.dial
                 self._answer(command.id, lambda: dial(command.peer, command.addresses, command.timeout_s))
@@ -191,6 +194,11 @@ class Service:
                     self._control.send(wire.Done(command_id))
 
         self._nursery.start_soon(task)
+
+    async def _prove_life(self) -> None:
+        """Take as long as a heartbeat and its answer do here: with many peers and little time a turn is a long time."""
+        for _ in range(_TURNS_OF_A_HEARTBEAT):
+            await trio.lowlevel.checkpoint()
 
     def _make_dht(self) -> Dht:
         own, protocol = str(self._host.get_id()), self._settings.dht
