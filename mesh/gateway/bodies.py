@@ -72,7 +72,7 @@ class Sampling(Body):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     user: str | None = Field(default=None, max_length=256)
-    mesh: MeshOptions = MeshOptions()
+    mesh: MeshOptions = Field(default_factory=MeshOptions)
 
 
 class StreamOptions(Body):
@@ -211,4 +211,4 @@ class EmbeddingsBody(Body):
         description="A text, or a list of 1 to 2048 texts"
     )
     encoding_format: Literal["float", "base64"] = "float"
-    mesh: MeshOptions = MeshOptions()
+    mesh: MeshOptions = Field(default_factory=MeshOptions)

@@ -65,7 +65,7 @@ def _common(choice: Choice, caller: str, mesh: MeshOptions, user: str | None = N
     fields: Fields = {"expert": choice.expert, "domain": choice.domain or "auto", "caller": caller}
     if user:
         fields["conversation"] = user
-    given = {name: value for name, value in mesh.model_dump().items() if value}
+    given = {name: value for name in mesh.model_fields_set if (value := getattr(mesh, name))}
     return {**fields, **given}
 
 

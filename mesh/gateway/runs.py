@@ -67,19 +67,20 @@ class Run:
 
 async def unless_gone(receive: Receive, work: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the work gives
     """The work's result; when the client hangs up first the work is cancelled and ClientGone raised."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.create_task(_hung_up(receive), name="watch the client")
+    worker = asyncio.current_task()
+    assert worker is not None
+    gone = asyncio.create_task(_cancel_when_gone(receive, worker), name="watch the client")
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if gone.done() and worker.uncancel() == 0:
+            raise ClientGone from None
+        raise
     finally:
-        for each in (task, gone):
-            each.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        gone.cancel()
 
 
-async def _hung_up(receive: Receive) -> None:
+async def _cancel_when_gone(receive: Receive, worker: "asyncio.Task[Any]") -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    worker.cancel()

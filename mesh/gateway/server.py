@@ -62,6 +62,7 @@ class GatewayServer:
             access_log=False,
             lifespan="off",
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_GOODBYE_S,
         )
