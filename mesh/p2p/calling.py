@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from mesh.errors import PeerMisbehaved
 from mesh.p2p import messages, packing
 from mesh.p2p.calls import CallFailed, OnChunk, Reply
-from mesh.p2p.credit import Budget, ReceiveWindow
+from mesh.p2p.credit import Budget, ReceiveWindow, SmallCalls
 from mesh.p2p.frames import Frame, Kind, encode
 from mesh.p2p.gathering import Gathering
 from mesh.p2p.messages import ErrorBody, Limits, ResultHead
@@ -121,6 +121,7 @@ class Calling:
         self._pack_over = pack_over
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, MadeCall] = {}
+        self._small_calls = SmallCalls()
         self._last = 0
         self._closed: str | None = None
         self.sealed: Calls | None = None  # what makes them sealed, where both sides want that
@@ -282,8 +283,13 @@ class Calling:
             self._expire(call)
             if not isinstance(call.outcome, CallFailed):  # all has arrived, and was not taken in time
                 self._settle(call, self._expired(call))
-        granted = call.window.consume(len(chunk))
-        if granted and call.outcome is None:
+        if call.outcome is None:
+            self._grant(call, len(chunk))
+
+    def _grant(self, call: MadeCall, consumed: int) -> None:
+        """Let the peer send more once there is room for enough."""
+        granted = call.window.consume(consumed, shared=self._small_calls.lately(self._loop.time()))
+        if granted:
             self._wire.put(messages.credit(call.id, granted))
 
     def _expire(self, call: MadeCall) -> None:
@@ -334,6 +340,8 @@ class Calling:
         call.header = head.header
         call.missing = head.body_bytes
         self._on_answer(call, inline)
+        if not call.missing:
+            self._small_calls.passed(self._loop.time())
 
     def _expect_packed(self, call: MadeCall, head: ResultHead) -> bool:
         """The body will be unpacked once it is here; the room for it is taken now, or the call ends."""
@@ -363,9 +371,8 @@ class Calling:
         if not data or not self._hold(call, len(data)):
             return
         call.body.add(data)
-        granted = call.window.consume(len(data)) if call.last is not Kind.RESULT else 0
-        if granted:
-            self._wire.put(messages.credit(call.id, granted))
+        if call.last is not Kind.RESULT:
+            self._grant(call, len(data))
 
     def _hold(self, call: MadeCall, size: int) -> bool:
         """Take room for ``size`` bytes of the answer, or end the call."""

@@ -2,6 +2,27 @@
 
 from mesh.errors import PeerMisbehaved
 
+# What is under way of a body while small calls share its stream: they wait behind all of it.
+SHARED_BYTES = 64 * 1024
+_SHARED_S = 0.1
+
+
+class SmallCalls:
+    """Whether small calls share a stream: one whose body needs no credit passed within the last 100 ms."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until = float("-inf")
+
+    def passed(self, now: float) -> None:
+        """One arrived at ``now`` (seconds, monotonic)."""
+        self._until = now + _SHARED_S
+
+    def lately(self, now: float) -> bool:
+        """Whether bodies should give way."""
+        return now < self._until
+
 
 class ReceiveWindow:
     """Counts the bytes of a call that arrived and that were consumed.
@@ -10,25 +31,31 @@ class ReceiveWindow:
     grants are few and the sender seldom waits.
     """
 
-    __slots__ = ("_granted", "_owed", "_step")
+    __slots__ = ("_granted", "_unconsumed", "_window")
 
     def __init__(self, window: int) -> None:
+        self._window = window
         self._granted = window
-        self._owed = 0
-        self._step = max(1, window // 2)
+        self._unconsumed = 0
 
     def arrive(self, size: int) -> None:
         """``size`` bytes arrived. Raises PeerMisbehaved when no credit was left for them."""
         if size > self._granted:
             raise PeerMisbehaved("over_credit", f"{size} bytes with {self._granted} bytes of credit left")
         self._granted -= size
+        self._unconsumed += size
 
-    def consume(self, size: int) -> int:
-        """``size`` bytes are out of the way; returns what to grant now (0: nothing yet)."""
-        self._owed += size
-        if self._owed < self._step:
+    def consume(self, size: int, *, shared: bool = False) -> int:
+        """``size`` bytes are out of the way; returns what to grant now (0: nothing yet).
+
+        While the stream is ``shared`` with small calls, the window is at most `SHARED_BYTES`. What was granted before
+        stays granted.
+        """
+        self._unconsumed -= size
+        window = min(self._window, SHARED_BYTES) if shared else self._window
+        grant = window - self._granted - self._unconsumed
+        if grant < max(1, window // 2):
             return 0
-        grant, self._owed = self._owed, 0
         self._granted += grant
         return grant
 

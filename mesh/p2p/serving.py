@@ -9,7 +9,7 @@ from mesh.clock import Clock
 from mesh.errors import PeerMisbehaved
 from mesh.p2p import messages, packing
 from mesh.p2p.calls import CallFailed, Handler, InboundCall, Reply
-from mesh.p2p.credit import Budget, ReceiveWindow
+from mesh.p2p.credit import Budget, ReceiveWindow, SmallCalls
 from mesh.p2p.frames import Frame, Kind, encode
 from mesh.p2p.gathering import Gathering
 from mesh.p2p.messages import Limits, RequestHead
@@ -140,6 +140,7 @@ class Serving:
         self._pack_over = pack_over
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, ServedCall] = {}
+        self._small_calls = SmallCalls()
         self._tasks: set[asyncio.Task[None]] = set()
         self._last = 0
         self._react = {
@@ -196,6 +197,8 @@ class Serving:
         self._calls[call.id] = call
         call.timer = self._loop.call_later(min(ACCEPT_S, call.timeout_s), self._on_time, call)
         self._progress(call, inline)
+        if not call.missing:
+            self._small_calls.passed(call.heard_at)
 
     def _refusal(self, head: RequestHead) -> CallFailed | None:
         if head.method not in self._handlers:
@@ -215,7 +218,7 @@ class Serving:
             return
         call.window.arrive(len(frame.body))
         self._progress(call, frame.body)
-        granted = call.window.consume(len(frame.body))
+        granted = call.window.consume(len(frame.body), shared=self._small_calls.lately(call.heard_at))
         if granted and call.missing:
             self._wire.put(messages.credit(call.id, granted))
 

@@ -107,7 +107,7 @@ async def pair(
     try:
         async with asyncio.timeout(5):
             while left.end is None or right.end is None:
-                await asyncio.sleep(0)
+                await asyncio.sleep(latency_s)
         yield left.end, right.end, near
     finally:
         for task in tasks:

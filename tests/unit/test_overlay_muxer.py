@@ -6,9 +6,11 @@ import pytest
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
+from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
 from libp2p.stream_muxer.yamux.yamux import TYPE_WINDOW_UPDATE, YAMUX_HEADER_FORMAT
 
 from mesh.p2p.host.muxer import SteadyYamux
+from mesh.p2p.host.pump import CHUNK_BYTES
 from mesh.p2p.host.receiving import ReceiveBudget
 from mesh.p2p.host.wires import tcp_wire
 
@@ -33,6 +35,19 @@ async def muxer_over(secured: SlowSecuredConnection) -> SteadyYamux:
     wire = tcp_wire(await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1]), inbound=False)
     await listener.aclose()
     return SteadyYamux(secured, ID.from_pubkey(create_new_key_pair(bytes(32)).public_key), wire)
+
+
+def test_what_is_pumped_at_a_time_is_one_message_of_noise() -> None:
+    async def main() -> None:
+        secured = SlowSecuredConnection()
+        muxer = await muxer_over(secured)
+        stream = await muxer.open_stream()
+        secured.written.clear()
+        await stream.write(bytes(CHUNK_BYTES))
+        assert [len(message) for message in secured.written] == [MAX_PLAINTEXT_LENGTH]
+        muxer.wire.abort("done")
+
+    trio.run(main)
 
 
 def test_a_cancelled_write_is_finished() -> None:

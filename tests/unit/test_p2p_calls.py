@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from mesh.p2p.calls import CallFailed, InboundCall, Reply
-from mesh.p2p.credit import Budget
+from mesh.p2p.credit import SHARED_BYTES, Budget
 from tests.kit.peer_nodes import echo, until
 from tests.kit.wire_pair import hello, pair
 
@@ -148,6 +148,46 @@ async def test_a_64_mib_body_and_small_calls_share_the_stream():
         assert arrived > 50
         passed.sort()
         assert passed[int(len(passed) * 0.99)] <= MIB // 2
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+async def test_a_body_gives_way_to_small_calls_and_has_its_window_back_when_they_end(way):
+    """In virtual time every trip takes the same, so that what passes of the body in one is what was under way."""
+    trip_s, window = 0.002, 4 * SHARED_BYTES
+
+    async def large(call: InboundCall) -> Reply:
+        return Reply({}, bytes(32 * MIB) if way == "back" else b"")
+
+    big = hello(max_body_bytes=32 * MIB, window_bytes=window)
+    ends = pair({"large": large, "echo": echo}, asker=big, server=big, latency_s=trip_s / 2)
+    async with ends as (asking, serving, _):
+        end = serving if way == "there" else asking
+
+        def missing():
+            return sum(call.missing for call in end._calls.values())
+
+        async def passed(meanwhile):
+            before = missing()
+            await meanwhile
+            return before - missing()
+
+        async def trip():
+            await asyncio.sleep(trip_s)
+
+        async def small():
+            await asking.call("echo", {}, b"small", 5, None)
+
+        bulk = asyncio.create_task(asking.call("large", {}, bytes(32 * MIB) if way == "there" else b"", 60, None))
+        await until(missing, every=trip_s)
+        assert window // 2 <= await passed(trip()) <= window
+        await small()
+        await small()
+        beside = [await passed(small()) for _ in range(50)]
+        assert min(beside) > 0
+        assert max(beside) <= SHARED_BYTES
+        await asyncio.sleep(0.11)
+        assert window // 2 <= await passed(trip()) <= window
+        await bulk
 
 
 def _missing(serving):

@@ -6,8 +6,11 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.io.exceptions import IOException
+from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
+from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE
 
-CHUNK_BYTES = 64 * 1024
+# One frame of Yamux in one message of Noise. 64 KiB took two of the first and three of the second.
+CHUNK_BYTES = MAX_PLAINTEXT_LENGTH - HEADER_SIZE
 _WINDOW_POLL_S = 0.005
 # How long a peer may go on sending on a stream that the node let go of.
 _LINGER_S = 10.0
