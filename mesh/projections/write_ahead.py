@@ -6,7 +6,6 @@ between two commits; the next commit then begins the log anew. https://www.sqlit
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 
 from sqlalchemy import Engine
 
@@ -19,9 +18,11 @@ class WriteAheadLog:
     """Call `tend` between commits, and `close` at the end. Does nothing for other databases."""
 
     def __init__(self, engine: Engine, *, clock: Clock | None = None) -> None:
-        self._engine = engine
         self._clock = clock or SystemClock()
-        self._executor = ThreadPoolExecutor(1, "write-ahead log") if engine.dialect.name == "sqlite" else None
+        is_sqlite = engine.dialect.name == "sqlite"
+        self._executor = ThreadPoolExecutor(1, "write-ahead log") if is_sqlite else None
+        # Its own: two that took turns at writing would each find what they know of the pages to be out of date.
+        self._connection = engine.raw_connection() if is_sqlite else None
         self._copying: Future[None] | None = None
         self._due = 0.0
 
@@ -42,9 +43,11 @@ class WriteAheadLog:
         """Let the thread end."""
         if self._executor is not None:
             self._executor.shutdown()
+        if self._connection is not None:
+            self._connection.close()
 
     def _copy(self) -> None:
-        with closing(self._engine.raw_connection()) as connection:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            cursor.close()
+        assert self._connection is not None
+        cursor = self._connection.cursor()
+        cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        cursor.close()
