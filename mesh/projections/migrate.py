@@ -1,5 +1,6 @@
 """Brings a database to the schema of this release. Only the schema: rows are rebuilt, never migrated."""
 
+import threading
 from importlib.util import find_spec
 
 from alembic import command
@@ -9,6 +10,8 @@ from alembic.util.exc import CommandError
 from sqlalchemy import Engine
 
 from mesh.projections.database import DatabaseUnusable, explained
+
+_one_at_a_time = threading.Lock()  # Alembic's context is one for the process
 
 
 def alembic_config() -> Config:
@@ -30,7 +33,7 @@ def head_revision() -> str | None:
 def migrate(engine: Engine) -> None:
     """Upgrade to the newest revision, in one transaction. Raises DatabaseUnusable."""
     config = alembic_config()
-    with explained(engine), engine.begin() as connection:
+    with explained(engine), engine.begin() as connection, _one_at_a_time:
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")

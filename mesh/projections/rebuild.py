@@ -57,7 +57,7 @@ async def rebuild(
     clock = clock or SystemClock()
     live = writer_engine(url)
     try:
-        migrate(live)
+        await asyncio.to_thread(migrate, live)  # it waits for whoever writes, as below
         with scratch_beside(url) as scratch:
             runner = Runner(scratch.engine, projections, clock=clock)
             runner.open()
@@ -113,7 +113,8 @@ async def _swap_in(
 ) -> bool:
     """Swap, or return False when the live tables are too far ahead by now."""
     with explained(live), live.connect() as connection:
-        # In a thread, since it waits for whoever writes: that may be a task of this very loop.
+        # In a thread, since it waits for whoever writes: that may be a task of this very loop, and the broker takes
+        # a loop that stands still for a client that says nothing.
         with await asyncio.to_thread(connection.begin):
             known = await asyncio.to_thread(read_checkpoints, connection, lock=True)
             ahead = 0 if up_to is not None else furthest(known) - runner.position

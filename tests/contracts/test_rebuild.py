@@ -1,5 +1,6 @@
 """Rebuilding beside the live tables: what readers see, what a running projector does, what is found out."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
@@ -110,6 +111,15 @@ async def test_live_tables_that_move_on_meanwhile_are_caught_up_with(
         live.runner.apply(JOURNAL[live.runner.position :])
     live.runner.apply(JOURNAL[live.runner.position :])
     assert (await verify_rebuild(live.url, ListReader(JOURNAL))).identical
+
+
+async def test_a_rebuild_that_waits_for_a_writer_holds_nothing_else_up(live: Live) -> None:
+    with live.engine.begin():
+        rebuilding = asyncio.create_task(rebuild(live.url, ListReader(JOURNAL)))
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+        assert not rebuilding.done()
+    assert (await rebuilding).position == 600
 
 
 async def test_readers_see_the_old_rows_or_the_new_and_never_a_gap(
