@@ -16,10 +16,11 @@ def up(
     options: HomeOption = HomeOption(),  # noqa: B008 - frozen
 ) -> None:
     """Run the node until SIGINT or SIGTERM."""
+    home, config = options.load()  # before all that a node is made of is loaded: what is wrong here is said at once
+
     from mesh.logs import configure_logging
     from mesh.running import run_node
 
-    home, config = options.load()
     configure_logging(config.log)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(run_node(home, config, ready_fd=ready_fd))
