@@ -1,6 +1,7 @@
 """The read models: what they answer, and that nobody can write through them."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,26 +13,26 @@ from mesh.home import Home
 from mesh.projections import database
 from mesh.projections.database import DatabaseMissing, DatabaseUnusable, database_url, parse_url, writer_engine
 from mesh.projections.digest import live_digest
-from mesh.projections.migrate import migrate
 from mesh.projections.queries import NotYetProjected, Queries
 from mesh.projections.read_only import QueryRefused
 from mesh.projections.runner import Runner
+from tests.kit.tables import projected
 
 JOURNAL = records(700, seed=4, peers=6, restarts=0.5)
 OWNER = History(seed=4, peers=6).owner
 
 
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of all but the last hundred events, of which each test gets a copy."""
+    return projected(tmp_path_factory.mktemp("folded"), JOURNAL[:-100])
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path}/with space/state #1.sqlite"
+def url(tmp_path: Path, folded: Path) -> str:
     (tmp_path / "with space").mkdir()
-    engine = writer_engine(url)
-    migrate(engine)
-    runner = Runner(engine)
-    runner.open()
-    runner.apply(JOURNAL[:-100])
-    engine.dispose()
-    return url
+    shutil.copy(folded, tmp_path / "with space" / "state #1.sqlite")
+    return f"sqlite:///{tmp_path}/with space/state #1.sqlite"
 
 
 async def test_the_read_models_answer(url: str) -> None:

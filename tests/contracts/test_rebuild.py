@@ -1,6 +1,7 @@
 """Rebuilding beside the live tables: what readers see, what a running projector does, what is found out."""
 
 import asyncio
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -18,30 +19,34 @@ from mesh.projections.rebuild import rebuild, rebuild_stale, verify_rebuild
 from mesh.projections.runner import CheckpointMoved, Runner
 from mesh.projections.scratch import Scratch
 from mesh.projections.tables import CHECKPOINTS
-from tests.kit.tables import ListReader, digest_of
+from tests.kit.tables import ListReader, digest_of, projected
 
 JOURNAL = records(600, seed=9, peers=5, restarts=1.0)
 
 
 class Live:
-    """A migrated database that a projector has folded up to a position."""
+    """A migrated database that a projector has folded up to a position, and goes on with."""
 
-    def __init__(self, directory: Path, position: int = 400) -> None:
-        self.url = f"sqlite:///{directory}/state.sqlite"
+    def __init__(self, file: Path) -> None:
+        self.url = f"sqlite:///{file}"
         self.engine: Engine = writer_engine(self.url)
-        migrate(self.engine)
         self.runner = Runner(self.engine)
         self.runner.open()
-        self.runner.apply(JOURNAL[:position])
 
     def run(self, statement: str) -> None:
         with self.engine.begin() as connection:
             connection.execute(text(statement))
 
 
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of the first 400 events, of which each test gets a copy."""
+    return projected(tmp_path_factory.mktemp("folded"), JOURNAL[:400])
+
+
 @pytest.fixture
-def live(tmp_path: Path):
-    live = Live(tmp_path)
+def live(tmp_path: Path, folded: Path):
+    live = Live(shutil.copy(folded, tmp_path))
     yield live
     live.engine.dispose()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".rebuild")] == []
@@ -78,7 +83,7 @@ async def test_the_projector_goes_on_after_a_swap(live: Live) -> None:
 async def test_tables_can_be_made_as_they_were(live: Live, tmp_path: Path) -> None:
     made = await rebuild(live.url, ListReader(JOURNAL), up_to=150)
     (tmp_path / "then").mkdir()
-    then = Live(tmp_path / "then", 150)
+    then = Live(projected(tmp_path / "then", JOURNAL[:150]))
     assert made == digest_of(then.engine) == live_digest(live.url)
     then.engine.dispose()
 

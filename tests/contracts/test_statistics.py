@@ -1,7 +1,6 @@
 """The figures of `mesh stats`, counted from a small history that is easy to count by hand."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +16,9 @@ from mesh.events.vocabulary.requests import (
     RequestReceived,
     RequestRejected,
 )
-from mesh.projections.database import writer_engine
-from mesh.projections.migrate import migrate
 from mesh.projections.queries import Queries
-from mesh.projections.runner import Runner
 from tests.kit.records import OWNER, chain_of
+from tests.kit.tables import projected
 
 
 def received(request: str, domain: str = "mathematics") -> RequestReceived:
@@ -93,16 +90,9 @@ def history() -> Iterator[Fact]:
     yield received("running")
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path}/state.sqlite"
-    engine = writer_engine(url)
-    migrate(engine)
-    runner = Runner(engine)
-    runner.open()
-    runner.apply(chain_of(*history()))
-    engine.dispose()
-    return url
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{projected(tmp_path_factory.mktemp('tables'), chain_of(*history()))}"
 
 
 async def test_the_figures_are_what_one_counts_by_hand(url: str) -> None:

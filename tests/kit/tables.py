@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from mesh.events.envelope import Event, Fact, Record
 from mesh.projections.database import writer_engine
 from mesh.projections.digest import Digest, digest
+from mesh.projections.migrate import migrate
 from mesh.projections.projection import Projection, Row
 from mesh.projections.runner import Runner
 from mesh.projections.tables import METADATA
@@ -49,6 +50,18 @@ def empty_tables(directory: Path, name: str = "state") -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+def projected(directory: Path, journal: Sequence[Record]) -> Path:
+    """A file with the tables of ``journal``, as a projector makes them; nobody has it open."""
+    file = directory / "state.sqlite"
+    engine = writer_engine(f"sqlite:///{file}")
+    migrate(engine)
+    runner = Runner(engine)
+    runner.open()
+    runner.apply(journal)
+    engine.dispose()
+    return file
 
 
 def digest_of(engine: Engine) -> Digest:
