@@ -51,7 +51,7 @@ def config_text(member: Member, *, listen: str, peers: Sequence[str]) -> str:
         "for_s = 1.0",
         "[routing]",
         'content = "full"',
-        "timeout_s = 60.0",
+        "timeout_s = 600.0",  # a busy machine tells its long story slowly
     ]
     for name, backend, domains in member.experts:
         lines += ["[[experts]]", f'name = "{name}"', f'backend = "{backend}"']

@@ -72,5 +72,5 @@ QUESTIONS: tuple[Question, ...] = (
 )
 
 # Long enough to be killed in the middle of.
-LONG_QUESTION = Question("language", "Tell me a long story about a lighthouse keeper.", {"max_tokens": 400})
+LONG_QUESTION = Question("language", "Tell me a long story about a lighthouse keeper.", {"max_tokens": 240})
 CONSENSUS_QUESTION = Question("mathematics", "What is 2**61 - 1?", {})
