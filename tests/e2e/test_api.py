@@ -52,11 +52,11 @@ async def test_a_plain_client_asks_with_one_request(node: NodeProcess) -> None:
 async def test_the_service_answers_ping_info_and_stats(node: NodeProcess) -> None:
     client = await _client(node)
     try:
-        ping = json.loads((await client.request("$SRV.PING.mesh", b"", timeout=5)).data)
+        ping = json.loads((await client.request("$SRV.PING.mesh", b"", timeout=30)).data)
         assert ping["name"] == "mesh"
-        info = json.loads((await client.request("$SRV.INFO.mesh", b"", timeout=5)).data)
+        info = json.loads((await client.request("$SRV.INFO.mesh", b"", timeout=30)).data)
         assert {"mesh.api.ask", "mesh.api.status"} <= {endpoint["subject"] for endpoint in info["endpoints"]}
-        stats = json.loads((await client.request("$SRV.STATS.mesh", b"", timeout=5)).data)
+        stats = json.loads((await client.request("$SRV.STATS.mesh", b"", timeout=30)).data)
         assert stats["endpoints"]
     finally:
         await client.close()
@@ -77,7 +77,7 @@ async def test_the_service_answers_ping_info_and_stats(node: NodeProcess) -> Non
 async def test_bad_input_gets_a_clear_error(node: NodeProcess, subject: str, body: bytes, says: str) -> None:
     client = await _client(node)
     try:
-        reply = await client.request(subject, body, timeout=10)
+        reply = await client.request(subject, body, timeout=30)
         assert reply.headers is not None
         assert reply.headers["Nats-Service-Error-Code"] in ("400", "422")
         assert says in json.loads(reply.data)["message"]

@@ -125,11 +125,11 @@ async def test_a_plain_client_is_told_of_the_work_and_can_take_piece_by_piece(
         query = {"content": str(tmp_path / "n"), "expert": "counting"}
         ask = {"call": "plain", "query": query, "stream": True, "window": 2}
         await client.publish("mesh.api.ask", json.dumps(ask).encode(), reply=inbox)
-        first = [await replies.next_msg(timeout=10) for _ in range(4)]
+        first = [await replies.next_msg(timeout=30) for _ in range(4)]
         kinds = [(message.headers or {})["Mesh-Kind"] for message in first]
         assert kinds == ["chunk", "chunk", "alive", "alive"], "it went beyond the window, or kept silent"
         await first[0].respond(b"")
-        assert (await replies.next_msg(timeout=10)).data == b"3 "
+        assert (await replies.next_msg(timeout=30)).data == b"3 "
         await replies.unsubscribe()
         await idle(node)  # nobody listens any more: that is enough
     finally:

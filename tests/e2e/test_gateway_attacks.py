@@ -26,7 +26,7 @@ def post(body: bytes = BODY, *headers: str, host: str = "127.0.0.1", length: boo
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def talk(host: str, port: int, *pieces: bytes, within: float = 10) -> bytes:
+async def talk(host: str, port: int, *pieces: bytes, within: float = 60) -> bytes:
     """Send the pieces, one after the other, and read up to the end of the connection."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
@@ -61,7 +61,7 @@ def hasty(monkeypatch):
 async def test_a_head_that_does_not_come_is_not_waited_for(hasty, tmp_path: Path, begun: bytes) -> None:
     async with serving(Answering(), tmp_path) as (_, host, port):
         reader, writer = await asyncio.open_connection(host, port)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             writer.write(begun)
             for _ in range(20):  # a byte now and then does not help
                 await asyncio.sleep(0.05)
@@ -111,7 +111,7 @@ async def test_what_is_no_http_is_refused_and_closed(tmp_path: Path, sent: bytes
     requests = Answering()
     async with serving(requests, tmp_path) as (_, host, port):
         reader, writer = await asyncio.open_connection(host, port)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             writer.write(sent)
             answer = await asyncio.gather(reader.read(200), return_exceptions=True)
         writer.close()
@@ -322,5 +322,5 @@ async def test_the_end_of_the_server_can_be_seen(tmp_path: Path) -> None:
         assert gateway.task is not None
         assert not gateway.task.done()
         gateway._server.should_exit = True  # as uvicorn itself would
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await gateway.task

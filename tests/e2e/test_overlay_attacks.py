@@ -143,7 +143,7 @@ def door(siege: Siege, request: pytest.FixtureRequest) -> Siege:
     return siege
 
 
-async def until_closed(sock: socket.socket, timeout_s: float = 10) -> None:
+async def until_closed(sock: socket.socket, timeout_s: float = 60) -> None:
     """The other side hangs up."""
     sock.settimeout(timeout_s)
 
@@ -159,7 +159,7 @@ async def until_closed(sock: socket.socket, timeout_s: float = 10) -> None:
 
 
 async def until_flat(process: psutil.Process, files: int) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while process.num_fds() > files:
             await asyncio.sleep(0.05)
 
@@ -170,7 +170,7 @@ async def test_random_bytes_are_dropped_and_recorded(door: Siege) -> None:
         try:
             sock.sendall(os.urandom(size))
             sock.shutdown(socket.SHUT_WR)
-        except ConnectionError:
+        except OSError:  # it has hung up already: also "not connected", which is no ConnectionError
             pass
         await until_closed(sock)
     complaint = await door.recorded("handshake", "handshake_deadline")
@@ -199,7 +199,7 @@ async def test_a_slow_loris_meets_the_deadline(siege: Siege, over: str, upgraded
             await asyncio.sleep(0.1)
 
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(drip(), HANDSHAKE_S + 5)
+        await asyncio.wait_for(drip(), HANDSHAKE_S + 30)
     sock.close()
     complaint = await siege.recorded("handshake_deadline")
     assert isinstance(complaint, Refused)

@@ -103,7 +103,7 @@ async def test_a_frozen_node_is_found_within_five_seconds_accuses_nobody_and_rej
         other.signal(signal.SIGCONT)
         await until(lambda: other.peer in node.peers.connected(), 60)
         await until(lambda: node.of("peer.rejoined", other.peer), 10)
-        assert (await node.peers.call(other.peer, "echo", {}, b"back", timeout=10)).body == b"back"
+        assert (await node.peers.call(other.peer, "echo", {}, b"back", timeout=30)).body == b"back"
         theirs = await other.leave()
         assert "peer.misbehaved" not in theirs
         assert "peer.confirmed_down" not in theirs
@@ -117,7 +117,7 @@ async def test_while_our_own_overlay_is_frozen_nobody_is_accused(tmp_path):
         thaw(overlay.pid)
         await until(lambda: node.of("peer.disconnected", other.peer), 10)
         await until(lambda: other.peer in node.peers.connected(), 30)
-        assert (await node.peers.call(other.peer, "echo", {}, b"back", timeout=10)).body == b"back"
+        assert (await node.peers.call(other.peer, "echo", {}, b"back", timeout=30)).body == b"back"
         assert not node.of("peer.suspected")
         assert "peer.confirmed_down" in await other.leave()
 
@@ -146,4 +146,4 @@ async def test_after_the_overlay_is_killed_the_peers_are_back_and_the_journal_sa
         assert caught.value.kind == "disconnected"
         await until(lambda: node.of("node.process_restarted"), 60)
         await until(lambda: other.peer in node.peers.connected(), 30)
-        assert (await node.peers.call(other.peer, "echo", {}, b"back", timeout=10)).body == b"back"
+        assert (await node.peers.call(other.peer, "echo", {}, b"back", timeout=30)).body == b"back"

@@ -78,10 +78,10 @@ async def test_a_reader_sees_live_events_and_any_stored_one(scene: Scene) -> Non
     live = await scene.reader.subscribe("mesh.event.>")
     await scene.reader.flush()
     await scene.journal.emit(stopped()).stored()
-    message = await live.next_msg(timeout=5)
+    message = await live.next_msg(timeout=30)
     assert message.headers is not None
     assert (message.headers["Mesh-Position"], message.subject.rsplit(".", 2)[1:]) == ("11", ["node", "stopped"])
-    info = await scene.reader.request(READER_INFO, b"", timeout=5)
+    info = await scene.reader.request(READER_INFO, b"", timeout=30)
     assert json.loads(info.data)["state"]["last_seq"] == 11
     seventh = await scene.reader.jetstream().get_msg("MESH_EVENTS", 7, direct=True)
     assert seventh.data is not None
