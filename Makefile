@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Tests of real processes wait a third of their time: on two cores three at once are done soonest.
+JOBS   ?= 3
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -18,8 +20,8 @@ install: $(STAMP)  ## the environment alone, in .venv
 demo: $(STAMP)  ## five nodes on loopback, thirty real requests, a kill -9, an alert, a replay  [DEMO=--keep]
 	@$(BIN)/mesh demo $(DEMO)
 
-test: $(STAMP)  ## every test, in parallel and in random order  [TESTS=tests/unit]
-	@$(BIN)/python -m pytest -n 2 $(TESTS)
+test: $(STAMP)  ## every test, in parallel and in random order  [TESTS=tests/unit JOBS=3]
+	@$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
 
 thorough: $(STAMP)  ## the same with everything that takes minutes: long fuzzing, ten thousand connections, NATs, slow peers
 	@THOROUGH=1 $(BIN)/python -m pytest -n 2 $(TESTS)
