@@ -208,6 +208,11 @@ class WorkersConfig(Section):
     """``[workers]``: experts that come and go by themselves: NATS services, and the models of a model server."""
 
     enabled: bool = Field(default=True, description="Take in NATS services of the node's own broker that name domains")
+    external: bool = Field(
+        default=False,
+        description="Those of an external server too ([broker] url): all who may answer there are trusted",
+    )
+    credentials: str = Field(default="", description="File for an account of theirs there; empty: the broker's own")
     interval_s: float = Field(default=5.0, ge=0.2, le=3600, description="Between two looks for them, and for models")
     most: int = Field(default=64, ge=1, le=1000, description="Experts that are taken in from one place")
 

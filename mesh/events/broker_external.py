@@ -18,11 +18,15 @@ class ExternalBroker:
     """Whatever listens at ``config.url``; it is neither started nor stopped here. See `mesh.events.broker.Broker`.
 
     The node and its operator connect with the same credentials, kept in ``home`` for the node's other processes;
-    accounts for readers are in the hands of whoever runs that server.
+    accounts for readers and for workers are in the hands of whoever runs that server. ``recruiter_credentials`` is a
+    file for the node's part in the latter; empty: it finds and asks workers with its own.
     """
 
-    def __init__(self, config: BrokerConfig, home: Home | None = None) -> None:
+    def __init__(self, config: BrokerConfig, home: Home | None = None, *, recruiter_credentials: str = "") -> None:
         self._address = external_address(config)
+        self._recruiter = self._address
+        if recruiter_credentials:
+            self._recruiter = external_address(config, recruiter_credentials, setting="workers.credentials")
         self._home = home
 
     @property
@@ -32,8 +36,7 @@ class ExternalBroker:
 
     def address(self, role: Role) -> BrokerAddress:
         """See `Broker.address`."""
-        del role
-        return self._address
+        return self._recruiter if role == "recruiter" else self._address
 
     async def start(self) -> None:
         """See `Broker.start`."""
@@ -57,14 +60,17 @@ class ExternalBroker:
         await probe(self._address)
 
 
-def external_address(config: BrokerConfig) -> BrokerAddress:
+def external_address(
+    config: BrokerConfig, credentials: str = "", *, setting: str = "broker.credentials"
+) -> BrokerAddress:
     """``config.url`` with its credentials file: a ``.creds`` or nkey seed file, or user and password as JSON.
 
-    Raises ConfigError when the file cannot be read.
+    ``credentials`` is another file, which ``setting`` names. Raises ConfigError when it cannot be read.
     """
-    if not config.credentials:
+    credentials = credentials or config.credentials
+    if not credentials:
         return BrokerAddress(config.url)
-    path = Path(config.credentials).expanduser()
+    path = Path(credentials).expanduser()
     try:
         text = path.read_text()
         if not text.lstrip().startswith("{"):
@@ -73,6 +79,6 @@ def external_address(config: BrokerConfig) -> BrokerAddress:
         return BrokerAddress(config.url, str(fields["user"]), str(fields["password"]))
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"broker.credentials = {config.credentials!r} cannot be used: {error!r}",
+            f"{setting} = {credentials!r} cannot be used: {error!r}",
             remedy="Name a .creds file, an nkey seed file, or a JSON file with user and password.",
         ) from error

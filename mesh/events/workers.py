@@ -25,7 +25,7 @@ def worker_instructions(home: Home) -> WorkerCredentials:
     if not credentials_file(home, "worker").exists() and credentials_file(home, "node").exists():
         raise BrokerError(
             f"the broker at {load_credentials(home, 'node').url} has no account for workers",
-            remedy='Name the service in [[experts]] with backend = "nats".',
+            remedy="Make one there, and set `external = true` and `credentials` in [workers].",
         )
     address = load_credentials(home, "worker")
     return WorkerCredentials(address.url, address.user, address.password)

@@ -7,7 +7,7 @@ from mesh.config import Config
 from mesh.events.broker import Broker
 from mesh.events.broker_embedded import EmbeddedBroker
 from mesh.experts.backends import source_of
-from mesh.experts.backends.nats_services import NatsServices
+from mesh.experts.backends.nats_services import services_at
 from mesh.experts.cache import AnswerCache
 from mesh.experts.canary_keeper import CanaryKeeper
 from mesh.experts.classifier import Classifier
@@ -115,9 +115,8 @@ class Answering:
         await life.begin_kept(self._canaries)
 
     def _made_recruiter(self, sources: list[ExpertSource]) -> Recruiter:
-        broker, workers = self._broker, self._config.workers
-        if workers.enabled and isinstance(broker, EmbeddedBroker):
-            sources.append(NatsServices(lambda: broker.address("recruiter")))
+        workers = self._config.workers
+        sources += services_at(self._broker, workers, ours=isinstance(self._broker, EmbeddedBroker))
         return Recruiter(sources, self.experts, self._clock, interval_s=workers.interval_s, most=workers.most)
 
     def _made_classifier(self) -> Classifier:

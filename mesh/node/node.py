@@ -89,7 +89,9 @@ class Node:
 
     async def _start_broker(self) -> Broker:
         if self._config.broker.url:
-            external = ExternalBroker(self._config.broker, self._home)
+            external = ExternalBroker(
+                self._config.broker, self._home, recruiter_credentials=self._config.workers.credentials
+            )
             await self._life.begin(external)
             return external
         embedded = EmbeddedBroker(

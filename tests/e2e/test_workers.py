@@ -1,6 +1,7 @@
 """Experts that nobody configured: services on the broker and models of a server, found, asked, lost and found again."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -13,16 +14,20 @@ import nats
 import nats.errors
 import pytest
 
+from mesh.api.client import Mesh
 from mesh.clock import SystemClock
-from mesh.config import ExpertConfig
+from mesh.config import BrokerConfig, ExpertConfig, WorkersConfig
+from mesh.errors import ConfigError
+from mesh.events.broker import BrokerAddress
 from mesh.events.broker_embedded import EmbeddedBroker
+from mesh.events.broker_external import ExternalBroker
 from mesh.events.codec import decode
 from mesh.events.journal import Journal
 from mesh.events.store_memory import MemoryEventStore
 from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertRegistered
 from mesh.events.workers import worker_instructions
 from mesh.experts.backends import source_of
-from mesh.experts.backends.nats_services import NatsServices
+from mesh.experts.backends.nats_services import NatsServices, services_at
 from mesh.experts.calls import Answer, AttemptFailed
 from mesh.experts.host import LocalExperts
 from mesh.experts.recruiter import Recruiter
@@ -31,6 +36,7 @@ from mesh.home import Home
 from tests.kit.broker import running_broker
 from tests.kit.hosting import CALLER, NODE, call
 from tests.kit.nats_worker import Seen, worker
+from tests.kit.nodes import config, offered, running_node
 from tests.kit.openai_server import model_server
 from tests.kit.waiting import until
 
@@ -231,3 +237,32 @@ async def test_the_models_of_a_server_are_experts_as_they_come_and_go():
             await until(
                 lambda: it.story[2:] == ["+ollama.qwen3", "-ollama.nomic-embed-text"], what="the story in the journal"
             )
+
+
+def kept(address: BrokerAddress, file: Path) -> Path:
+    file.write_text(json.dumps({"user": address.user, "password": address.password}))
+    return file
+
+
+async def test_services_of_an_external_server_are_taken_in_where_its_operator_says_so(tmp_path: Path):
+    async with running_broker(tmp_path / "theirs") as theirs, worker(theirs):
+        journal = kept(theirs.address("node"), tmp_path / "journal.json")
+        recruiter = kept(theirs.address("recruiter"), tmp_path / "recruiter.json")
+        settings = (
+            f'[broker]\nurl = "{theirs.url}"\ncredentials = "{journal}"\n'
+            f'[workers]\ninterval_s = 0.2\nexternal = true\ncredentials = "{recruiter}"\n'
+        )
+        async with running_node(tmp_path, "node", config("node", extra=settings)) as node:
+            await offered(node, 1)
+            async with Mesh.connect(node.home.root) as mesh:
+                assert (await mesh.ask("say hello", domain="poetry", timeout=60)).text == "hello"
+
+
+def test_by_default_nobody_is_looked_for_at_a_server_that_is_not_ours():
+    external = ExternalBroker(BrokerConfig(url="nats://127.0.0.1:1"))
+    assert not services_at(external, WorkersConfig(), ours=False)
+    assert services_at(external, WorkersConfig(external=True), ours=False)
+    assert services_at(external, WorkersConfig(), ours=True)
+    assert not services_at(external, WorkersConfig(enabled=False, external=True), ours=True)
+    with pytest.raises(ConfigError, match=r"workers\.credentials = '/nowhere' cannot be used"):
+        ExternalBroker(BrokerConfig(url="nats://127.0.0.1:1"), recruiter_credentials="/nowhere")

@@ -1,4 +1,4 @@
-"""NATS services that name their domains in their metadata, found by ``$SRV.INFO`` on the node's own broker."""
+"""NATS services that name their domains in their metadata, found by ``$SRV.INFO`` on the node's broker."""
 
 import asyncio
 import json
@@ -10,8 +10,8 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from mesh.config import ExpertConfig
-from mesh.events.broker import BrokerAddress
+from mesh.config import ExpertConfig, WorkersConfig
+from mesh.events.broker import Broker, BrokerAddress
 from mesh.events.connection import Connection, connect
 from mesh.events.wire import NO_RESPONDERS, Message, publication, status_of
 from mesh.experts.backends.nats import NatsBackend, NatsOptions
@@ -74,6 +74,12 @@ class NatsServices:
 
     def _lost(self, _error: Exception) -> None:
         self._connection = None
+
+
+def services_at(broker: Broker, workers: WorkersConfig, *, ours: bool) -> list[NatsServices]:
+    """Who looks for them at the node's broker; at one that is not ``ours`` only where the operator says so."""
+    wanted = workers.enabled and (ours or workers.external)
+    return [NatsServices(lambda: broker.address("recruiter"))] if wanted else []
 
 
 def recruits(infos: Sequence[dict[str, Any]], address: BrokerAddress) -> list[Recruit]:
