@@ -31,7 +31,7 @@ await host.dial(multiaddr(address))
 
 async function providers (cid) {
   const found = []
-  for await (const { id, multiaddrs } of host.contentRouting.findProviders(cid, { signal: AbortSignal.timeout(5_000) })) {
+  for await (const { id, multiaddrs } of host.contentRouting.findProviders(cid, { signal: AbortSignal.timeout(10_000) })) {
     found.push({ peer: id.toString(), addresses: multiaddrs.map(String) })
   }
   return found
@@ -43,7 +43,7 @@ while (found.length === 0) {
   await sleep(100)
 }
 say({ peer: host.peerId.toString(), found })
-await host.contentRouting.provide(cidOf(provided), { signal: AbortSignal.timeout(30_000) })
+await host.contentRouting.provide(cidOf(provided), { signal: AbortSignal.timeout(100_000) })
 say({ provided })
 process.stdin.resume()
 await new Promise((resolve) => process.stdin.once('end', resolve))
