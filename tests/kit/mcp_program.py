@@ -9,7 +9,10 @@ NUMBERS = {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type
 TOOLS = [
     {"name": "echo", "description": "The same text", "inputSchema": STRING, "annotations": {"readOnlyHint": True}},
     {"name": "add", "description": "The sum", "inputSchema": NUMBERS},
-    *({"name": n, "inputSchema": STRING} for n in ("hang", "die", "garbage", "lie", "fail", "error", "flood", "env")),
+    *(
+        {"name": n, "inputSchema": STRING}
+        for n in ("hang", "die", "garbage", "lie", "fail", "error", "flood", "env", "grow")
+    ),
 ]
 SEEN = []
 
@@ -44,6 +47,10 @@ def use(number, name, arguments):
         send(id=number, error={"code": -32000, "message": "the server is tired"})
     elif name == "flood":
         send(id=number, result={"content": [{"type": "text", "text": "x" * (9 << 20)}]})
+    elif name == "grow":
+        TOOLS.append({"name": arguments["text"], "inputSchema": STRING})
+        send(method="notifications/tools/list_changed")
+        send(id=number, result={"content": []})
     elif name == "env":
         send(id=number, result={"content": [{"type": "text", "text": json.dumps(dict(os.environ))}]})
 

@@ -92,6 +92,30 @@ async def test_the_pages_of_the_list_are_read_and_what_is_no_tool_is_left_out():
         assert not backend.tools["add"].repeatable
 
 
+async def test_a_server_that_says_that_its_tools_changed_is_asked_for_them_before_the_next_call():
+    async with server() as backend:
+        assert (await failure(backend, "fresh: hello")).kind == "invalid"
+        await ask(backend, "grow: fresh")
+        assert "fresh" in [tool["name"] for tool in json.loads(await ask(backend, "list tools"))]
+        assert (await failure(backend, "die: now")).kind == "failed"
+        await backend.check()
+        assert "fresh" not in backend.tools
+
+
+async def test_one_that_takes_a_tool_away_that_is_to_be_used_cannot_serve(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mesh.experts.backends.mcp._PING_S", 0.5)
+    async with server(tools=["echo"]) as backend:
+        backend._options.tools.append("gone")
+        assert backend._session is not None
+        backend._session.tools_changed = True
+        for _ in range(2):
+            with pytest.raises(MeshError, match="no tool 'gone'"):
+                await backend.check()
+        assert (await failure(backend, "echo: hello")).kind == "unavailable"
+        backend._options.tools.remove("gone")
+        assert await ask(backend, "echo: hello") == "hello"
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "said"),
     [
@@ -174,6 +198,33 @@ async def test_over_http_a_session_is_kept_and_both_kinds_of_response_are_read(m
         assert {request.headers["mcp-session-id"] for request in calls} == {"s1"}
         assert {request.headers["mcp-protocol-version"] for request in calls} == {"2025-06-18"}
         assert http.requests[-1].method == "DELETE"
+
+
+async def test_over_http_what_the_server_says_unasked_is_heard():
+    names, changed = ["echo"], asyncio.Event()
+
+    async def serve(exchange: Exchange) -> None:
+        if exchange.request.method == "GET":
+            await exchange.begin()
+            await changed.wait()
+            await exchange.chunk({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+            await asyncio.Event().wait()
+        elif exchange.request.body.get("method") == "tools/list":
+            tools = [{"name": name} for name in names]
+            await exchange.json(200, {"jsonrpc": "2.0", "id": exchange.request.body["id"], "result": {"tools": tools}})
+        else:
+            await _http(exchange)
+
+    async with model_server() as http:
+        http.reply = serve
+        async with server(url=http.base_url.replace("/v1", "/mcp")) as backend:
+            names.append("fresh")
+            changed.set()
+            async with asyncio.timeout(30):
+                while "fresh" not in await ask(backend, "list tools"):
+                    await asyncio.sleep(0.01)
+    listening = next(request for request in http.requests if request.method == "GET")
+    assert (listening.headers["mcp-session-id"], listening.headers["accept"]) == ("s1", "text/event-stream")
 
 
 async def _http(exchange: Exchange) -> None:

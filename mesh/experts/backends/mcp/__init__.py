@@ -69,15 +69,12 @@ class McpBackend:
                 self._session = None
 
     async def check(self) -> None:
-        """Ping the server unless it is at work, learn its tools anew if they changed. Raises MeshError."""
+        """Ping the server unless it is at work. Raises MeshError."""
         session = await self._living()
         try:
             async with asyncio.timeout(_PING_S):
                 if not session.busy:
                     await session.request("ping")
-                if session.tools_changed:
-                    session.tools_changed = False
-                    self.tools = await self._learn(session)
         except TimeoutError:
             await self._give_up(session, f"no answer to a ping within {_PING_S:g} s")
             raise MeshError(f"{self.model} does not answer a ping", remedy="It is started or reached anew.") from None
@@ -85,18 +82,18 @@ class McpBackend:
     async def answer(self, call: Call, emit: Emit) -> Answer:
         """Call the tool that the text or the options name. Raises AttemptFailed."""
         pieces = Pieces(emit, call)
-        if call.content.strip().lower() in LISTING and "tool" not in call.options:
-            await pieces.add(listing(self.tools))
-        else:
-            tool, arguments = understand(call, self.tools)
-            await pieces.add(await self._use(tool, arguments))
-        return Answer(text=pieces.text, model=self.model)
-
-    async def _use(self, tool: Tool, arguments: dict[str, object]) -> str:
         try:
             session = await self._living()
         except MeshError as error:
             raise AttemptFailed("unavailable", str(error)) from None
+        if call.content.strip().lower() in LISTING and "tool" not in call.options:
+            await pieces.add(listing(self.tools))
+        else:
+            tool, arguments = understand(call, self.tools)
+            await pieces.add(await self._use(session, tool, arguments))
+        return Answer(text=pieces.text, model=self.model)
+
+    async def _use(self, session: Session, tool: Tool, arguments: dict[str, object]) -> str:
         try:
             async with asyncio.timeout(self._options.call_timeout_s):
                 result = await session.request("tools/call", {"name": tool.name, "arguments": arguments})
@@ -112,8 +109,11 @@ class McpBackend:
         return text_of(tool, result)
 
     async def _living(self) -> Session:
+        """A session that is not lost, whose tools are known as they are now. Raises MeshError."""
         async with self._opening:
             if self._session is not None and not self._session.lost:
+                if self._session.tools_changed:
+                    await self._learn_anew(self._session)
                 return self._session
             now = asyncio.get_running_loop().time()
             if self._session is not None:
@@ -163,6 +163,18 @@ class McpBackend:
         if name and name not in os.environ:
             raise MeshError(f"the environment variable {name} is not set", remedy="Set it to the bearer token.")
         return HttpTransport(self._options.url, os.environ[name] if name else "")
+
+    async def _learn_anew(self, session: Session) -> None:
+        session.tools_changed = False
+        try:
+            async with asyncio.timeout(_PING_S):
+                self.tools = await self._learn(session)
+        except TimeoutError:
+            await self._give_up(session, f"its tools changed, and it did not list them within {_PING_S:g} s")
+            raise MeshError(f"{self.model} does not list its tools", remedy="It is started or reached anew.") from None
+        except BaseException:
+            session.tools_changed = True
+            raise
 
     async def _learn(self, session: Session) -> dict[str, Tool]:
         tools: dict[str, Tool] = {}

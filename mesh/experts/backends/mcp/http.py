@@ -1,15 +1,23 @@
-"""MCP over streamable HTTP: every message is a POST, whose response is JSON or a stream of server-sent events."""
+"""MCP over streamable HTTP: every message is a POST, whose response is JSON or a stream of server-sent events.
 
+What a server says unasked comes by the events of a GET, where it has any.
+"""
+
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
+import structlog
 
 from mesh.experts.backends.mcp.session import Message, SessionLost
 
 _MAX_BODY = 8 << 20
 _SESSION = "Mcp-Session-Id"
+_EVENTS = "text/event-stream"
+_LISTEN_AGAIN_S = 5.0
+log = structlog.get_logger(__name__)
 
 
 class HttpTransport:
@@ -21,6 +29,7 @@ class HttpTransport:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._client: httpx.AsyncClient | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._heard: Callable[[Message], None] = lambda _message: None
         self._lost: Callable[[str], None] = lambda _why: None
 
@@ -53,6 +62,9 @@ class HttpTransport:
         """See `Transport.close`. A session is given back, if the server likes that."""
         if self._client is None:
             return
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
         if _SESSION in self._headers:
             try:
                 await self._client.delete(self._url, headers=self._headers, timeout=2.0)
@@ -64,6 +76,24 @@ class HttpTransport:
         """See `Transport.agreed`."""
         self._headers["MCP-Protocol-Version"] = version
 
+    def listen(self) -> None:
+        """See `Transport.listen`."""
+        self._listening = asyncio.create_task(self._listen(), name=f"listen to {self._url}")
+
+    async def _listen(self) -> None:
+        """Until the session ends, or the server turns out to say nothing unasked."""
+        assert self._client is not None
+        headers = {**self._headers, "Accept": _EVENTS}
+        while True:
+            try:
+                async with self._client.stream("GET", self._url, headers=headers) as response:
+                    if response.status_code != 200 or not _is_stream(response):
+                        return
+                    await self._read(response, None)
+            except (httpx.HTTPError, SessionLost) as error:  # the next request tells whether it is gone
+                log.debug("MCP server is not heard for now", url=self._url, reason=repr(error))
+            await asyncio.sleep(_LISTEN_AGAIN_S)
+
     def _refuse_a_failure(self, response: httpx.Response) -> None:
         if not response.is_success:
             raise SessionLost(f"HTTP {response.status_code} from {self._url}")
@@ -73,8 +103,7 @@ class HttpTransport:
         return SessionLost(why)
 
     async def _read(self, response: httpx.Response, number: Any) -> bool:  # noqa: ANN401 - an id is theirs to choose
-        stream = response.headers.get("Content-Type", "").startswith("text/event-stream")
-        async for text in _events(response) if stream else _whole(response):
+        async for text in _events(response) if _is_stream(response) else _whole(response):
             try:
                 message = json.loads(text)
             except (ValueError, RecursionError):
@@ -85,6 +114,10 @@ class HttpTransport:
             if "method" not in message and message.get("id") == number:
                 return True
         return False
+
+
+def _is_stream(response: httpx.Response) -> bool:
+    return str(response.headers.get("Content-Type", "")).startswith(_EVENTS)
 
 
 async def _whole(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -54,6 +54,10 @@ class Transport(Protocol):
         """The version of the protocol that is spoken from now on."""
         ...
 
+    def listen(self) -> None:
+        """The session has begun: hear what the server says unasked, too."""
+        ...
+
 
 class Session:
     """One conversation, from `start` to `close`. What comes in is judged: a server may hang, lie or babble."""
@@ -94,6 +98,7 @@ class Session:
         self.server = _name_of(result.get("serverInfo"))
         self._transport.agreed(version)
         await self._transport.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        self._transport.listen()
 
     async def close(self) -> None:
         """End the transport and whoever waits."""

@@ -41,6 +41,9 @@ class StdioTransport:
     def agreed(self, version: str) -> None:
         """See `Transport.agreed`."""
 
+    def listen(self) -> None:
+        """See `Transport.listen`: all is heard on the one way."""
+
 
 async def _read(child: Child, heard: Callable[[Message], None], lost: Callable[[str], None]) -> None:
     try:
