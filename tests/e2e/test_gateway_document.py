@@ -6,10 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis.config import SchemathesisConfig
-from schemathesis.generation import GenerationMode
 
 from mesh.gateway.openapi import document
 from tests.kit.nodes import config, python_expert, running_node
@@ -47,6 +44,10 @@ async def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
 
 def try_all(text: dict[str, Any], url: str) -> dict[str, int]:
     """What was tried of each operation."""
+    import schemathesis  # takes a second, which only who runs this test needs to spend
+    from schemathesis.config import SchemathesisConfig
+    from schemathesis.generation import GenerationMode
+
     for body in text["components"]["schemas"].values():
         if "model" in body.get("properties", {}) and "description" in body["properties"]["model"]:
             body["properties"]["model"] = {"enum": ["echo", "mesh/auto", "mesh/language"]}  # those that there are
@@ -65,7 +66,7 @@ def try_all(text: dict[str, Any], url: str) -> dict[str, int]:
     return tried
 
 
-def try_one(operation: Any, mode: GenerationMode, tried: dict[str, int]) -> None:
+def try_one(operation: Any, mode: Any, tried: dict[str, int]) -> None:
     @FEW
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
