@@ -86,9 +86,18 @@ class Heartbeat:
                     link.heartbeats.excuse(now - before)
             if lost:
                 self._listening_since = now
+            self._hear_of_unread(now)
             late_s = self._hearing.late_s(now)
             for link in list(self._links.values()):
                 self._look_at(link, now, lost, late_s)
+
+    def _hear_of_unread(self, now: float) -> None:
+        """Whoever waits to be read is alive, whatever it says."""
+        for peer in self._hearing.take_unread():
+            link = self._links.get(peer)
+            if link is not None and link.liveness is not None:
+                link.unread_at = now
+                self._tell(link, link.liveness.heard(now))
 
     def _in_doubt(self, now: float) -> bool:
         """Whether somebody is silent who was not before."""
@@ -118,7 +127,7 @@ class Heartbeat:
         session = link.answering
         if session is None or session.hello is None:
             return
-        silent_s = now - late_s - max(session.wire.heard_at, self._listening_since)
+        silent_s = now - late_s - max(session.wire.heard_at, link.unread_at, self._listening_since)
         if silent_s > max(_IDLE_S, _IDLE_BEATS * session.hello.heartbeat_ms / 1000):
             self._on_idle(link, silent_s)
         elif session.end is not None:

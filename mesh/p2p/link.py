@@ -28,6 +28,7 @@ class Link:
         self.next_ping = self.asked_at = now  # of our pings
         self.pinged_at = float("-inf")  # by the peer
         self.heard_before = now
+        self.unread_at = float("-inf")  # when something of the peer last waited for our own overlay
         self.keeper: asyncio.Task[None] | None = None
         self.renewal = asyncio.Event()
         self.asking: Session[Calling] | None = None

@@ -263,8 +263,12 @@ class Overlay(Protocol):
         """Open a stream to a connected peer. Raises StreamRefused or OverlayDown."""
         ...
 
-    async def check(self) -> None:
-        """Return once the overlay has shown that it is alive, whatever its peers are. Raises OverlayDown."""
+    async def check(self) -> frozenset[str]:
+        """Return once the overlay has shown that it is alive, whatever its peers are. Raises OverlayDown.
+
+        It takes as long as a heartbeat and its answer take the overlay. Returns the peers that have said something that
+        the overlay has not got round to reading.
+        """
         ...
 
     async def provide(self, names: Sequence[str]) -> None:

@@ -402,11 +402,12 @@ class MemoryOverlay:
         self._require_up()
         return self._network.open_stream(self, peer, protocol)
 
-    async def check(self) -> None:
+    async def check(self) -> frozenset[str]:
         """See `Overlay.check`."""
         self._require_up()
         await self._network.until_awake(self.peer_id)
         await asyncio.sleep(self._network.late_s(self.peer_id))
+        return frozenset()
 
     async def provide(self, names: Sequence[str]) -> None:
         """See `Overlay.provide`."""

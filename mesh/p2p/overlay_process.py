@@ -202,9 +202,11 @@ class ProcessOverlay:
             )
         await self._ask(wire.Publish(next(self._ids), topic, data), _CHECK_TIMEOUT_S, OverlayDown)
 
-    async def check(self) -> None:
+    async def check(self) -> frozenset[str]:
         """See `Overlay.check`."""
-        await self._ask(wire.AreYouThere(next(self._ids)), _CHECK_TIMEOUT_S, OverlayDown)
+        here = await self._ask(wire.AreYouThere(next(self._ids)), _CHECK_TIMEOUT_S, OverlayDown)
+        assert isinstance(here, wire.Here)
+        return frozenset(here.unread)
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -246,7 +248,7 @@ class ProcessOverlay:
                 self._listening.set_result(notice)
             case wire.StartFailed() if self._listening is not None and not self._listening.done():
                 self._listening.set_exception(ListenError(notice.what, remedy=notice.remedy))
-            case wire.Done() | wire.Failed() | wire.Found():
+            case wire.Here() | wire.Done() | wire.Failed() | wire.Found():
                 self._settle(notice.id, notice)
             case wire.Happened():
                 self._happened(wire.fact_of(notice))

@@ -33,7 +33,7 @@ class Peer {
       expert: `echo-${this.number}`, model: 'echo', domains: ['echo'], concurrency: 4, queue_limit: 64,
       in_flight: 0, queued: 0, available: true, quality: 0.5
     }
-    return toJson({ version: 1, peer: this.host.peerId.toString(), valid_s: 60, offers: [offer] })
+    return toJson({ version: 1, peer: this.host.peerId.toString(), valid_s: 300, offers: [offer] })
   }
 
   async answer (stream) {
@@ -77,6 +77,17 @@ class Peer {
     await this.insist(() => this.connect())
     figures.connected += 1
     figures.took.push(performance.now() - began)
+    this.stay()
+  }
+
+  // Whoever is disconnected dials again, for as long as the process runs.
+  async stay () {
+    for (;;) {
+      await sleep(1000)
+      if (this.client.closed) {
+        await this.insist(() => this.connect())
+      }
+    }
   }
 
   async connect () {
@@ -84,9 +95,6 @@ class Peer {
   }
 
   async question () {
-    if (this.client.closed) {
-      await this.connect()
-    }
     return this.client.ask('null', 'language', 'hello', { timeoutMs: 10_000 })
   }
 
@@ -146,7 +154,7 @@ await Promise.all(Array.from({ length: AT_A_TIME }, async () => {
   }
 }))
 console.log(JSON.stringify({
-  connected: figures.connected, all_s: (performance.now() - began) / 1000,
+  connected: figures.connected, last: peers.at(-1).host.peerId.toString(), all_s: (performance.now() - began) / 1000,
   p50_ms: percentile(figures.took, 50), p99_ms: percentile(figures.took, 99)
 }))
 const until = performance.now() + seconds * 1000

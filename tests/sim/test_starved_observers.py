@@ -7,9 +7,10 @@ import pytest
 
 from mesh.p2p.hearing import Hearing
 from mesh.p2p.overlay import OverlayDown
+from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
 from mesh.p2p.tasks import TaskOwner
 from tests.kit.loop_clock import LoopClock
-from tests.kit.peer_nodes import nodes, until
+from tests.kit.peer_nodes import PeerNode, introduce, nodes, until
 
 pytestmark = pytest.mark.looptime
 
@@ -61,6 +62,7 @@ async def test_an_overlay_that_is_down_hears_nothing_until_it_is_back():
         asked += 1
         if not back.is_set():
             raise OverlayDown("it is being restarted")
+        return frozenset({"b"})
 
     hearing = Hearing(ask, tasks, LoopClock(), 0.5)
     assert not hearing.is_deaf(in_doubt=False)
@@ -72,6 +74,8 @@ async def test_an_overlay_that_is_down_hears_nothing_until_it_is_back():
     back.set()
     await asyncio.sleep(1)
     assert not hearing.is_deaf(in_doubt=False)
+    assert hearing.take_unread() == {"b"}
+    assert not hearing.take_unread()
     await tasks.end()
 
 
@@ -108,3 +112,36 @@ async def test_who_hears_late_finds_the_dead_as_much_later_and_in_time_once_it_i
         await until(lambda: made["a"].of("peer.confirmed_down", "c"), 5)
         assert 2 < loop.time() - died < 5
         assert not made["a"].of("peer.suspected", "d")
+
+
+class Behind(MemoryOverlay):
+    """Does not get round to reading what these peers say."""
+
+    unread: frozenset[str] = frozenset()
+
+    async def check(self):
+        return await super().check() | self.unread
+
+
+async def test_who_has_spoken_and_was_not_listened_to_is_alive():
+    network = MemoryNetwork(latency_s=0.005)
+    overlay = Behind(network, "a")
+    others = [PeerNode(name, MemoryOverlay(network, name), LoopClock()) for name in "bc"]
+    a, *_ = everyone = [PeerNode("a", overlay, LoopClock()), *others]
+    try:
+        for node in everyone:
+            await node.start()
+        introduce(*everyone)
+        await until(lambda: len(a.peers.connected()) == 2)
+        await asyncio.sleep(20)
+        overlay.unread = frozenset({"b"})
+        for other in "bc":
+            network.freeze(other)
+        await until(lambda: a.of("peer.confirmed_down", "c"), 5)
+        await asyncio.sleep(60)
+        assert not a.of("peer.suspected", "b")
+        overlay.unread = frozenset()
+        await until(lambda: a.of("peer.confirmed_down", "b"), 5)
+    finally:
+        for node in everyone:
+            await node.stop()

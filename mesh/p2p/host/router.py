@@ -22,6 +22,8 @@ _HEARTBEAT_S = 1
 # but always so many peers. With few messages these are all peers; with many it is what this process can do.
 _TOLD = 256
 _TOLD_PEERS = 6
+# Our own messages go to so many peers besides the neighbours at once; the others are told of them.
+_GIVEN = 32
 
 
 class Router(GossipSub):
@@ -47,9 +49,11 @@ class Router(GossipSub):
     ) -> Iterable[ID]:
         """See `GossipSub`; our own messages are for everybody."""
         topics = list(topic_ids)
+        chosen = set(super()._get_peers_to_send(topics, msg_forwarder, origin, msg_id))
         if self.pubsub is not None and msg_forwarder == self.pubsub.my_id:
-            return {peer for topic in topics for peer in self._subscribed(topic)}
-        return super()._get_peers_to_send(topics, msg_forwarder, origin, msg_id)
+            others = {peer for topic in topics for peer in self._subscribed(topic)} - chosen
+            chosen.update(random.sample(list(others), min(len(others), _GIVEN)))
+        return chosen
 
     def gossip_heartbeat(self) -> defaultdict[ID, dict[str, list[bytes]]]:
         """See `GossipSub`: which peers are told of which messages now, each message once."""

@@ -33,6 +33,7 @@ from mesh.p2p.host.settings import HostSettings
 from mesh.p2p.host.swarm import make_host, multiaddrs
 from mesh.p2p.host.tcp import Doorkeeper, DoorTcp
 from mesh.p2p.host.traversal import Traversal
+from mesh.p2p.host.wires import unread_of
 from mesh.p2p.interfaces import dialable, interface_ips
 from mesh.p2p.overlay import Identified, OverlayFact, StreamRefused
 
@@ -164,7 +165,7 @@ class Service:
                 if closed is not None:
                     closed.set()
             case wire.AreYouThere():
-                self._answer(command.id, self._prove_life)
+                self._nursery.start_soon(self._prove_life, command.id)
             case wire.Dial():
                 dial = self._dialler.dial
                 self._answer(command.id, lambda: dial(command.peer, command.addresses, command.timeout_s))
@@ -195,10 +196,13 @@ class Service:
 
         self._nursery.start_soon(task)
 
-    async def _prove_life(self) -> None:
+    async def _prove_life(self, command_id: int) -> None:
         """Take as long as a heartbeat and its answer do here: with many peers and little time a turn is a long time."""
         for _ in range(_TURNS_OF_A_HEARTBEAT):
             await trio.lowlevel.checkpoint()
+        unread = unread_of(connection.wire for connection in self._connections)
+        peers = {connection.peer for connection in self._connections if connection.wire in unread}
+        self._control.send(wire.Here(command_id, tuple(peers)))
 
     def _make_dht(self) -> Dht:
         own, protocol = str(self._host.get_id()), self._settings.dht

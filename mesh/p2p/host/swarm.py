@@ -67,10 +67,17 @@ class QuietHost(BasicHost):
     """A host that leaves identify to `mesh.p2p.host.identify`, and has addresses that nobody listens on here."""
 
     more_addresses: Callable[[], list[str]] = staticmethod(list)
+    _parsed: tuple[tuple[list[Multiaddr], list[str]], list[Multiaddr]] | None = None
 
     def get_addrs(self) -> list[Multiaddr]:
-        """See `BasicHost.get_addrs`: circuits to us, and ports that a router passes on, are among them."""
-        return [*super().get_addrs(), *multiaddrs(self.more_addresses())]
+        """See `BasicHost.get_addrs`: circuits to us, and ports that a router passes on, are among them.
+
+        py-libp2p asks with each message of gossip that it sends, and parsing them each time was a twentieth of all.
+        """
+        of = (self.get_transport_addrs(), self.more_addresses())
+        if self._parsed is None or self._parsed[0] != of:
+            self._parsed = of, [*super().get_addrs(), *multiaddrs(of[1])]
+        return list(self._parsed[1])
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
         """Nothing: py-libp2p would identify a peer once and never again, and tell nobody."""

@@ -75,7 +75,7 @@ class Publish(msgspec.Struct, frozen=True, tag=True):
 
 
 class AreYouThere(msgspec.Struct, frozen=True, tag=True):
-    """Answered by `Done` at once, while the overlay process is well."""
+    """Answered by `Here` soon, while the overlay process is well."""
 
     id: int
 
@@ -110,6 +110,13 @@ class Listening(msgspec.Struct, frozen=True, tag=True):
     """The process serves at these multiaddrs (without ``/p2p/…``)."""
 
     addresses: tuple[str, ...]
+
+
+class Here(msgspec.Struct, frozen=True, tag=True):
+    """The process lives, and has not read yet what has come from ``unread``."""
+
+    id: int
+    unread: tuple[str, ...]
 
 
 class StartFailed(msgspec.Struct, frozen=True, tag=True):
@@ -164,7 +171,7 @@ class Happened(msgspec.Struct, frozen=True, tag=True):
     fact: msgspec.Raw
 
 
-Notice = Listening | StartFailed | Done | Failed | StreamOpened | Found | Gossip | Happened
+Notice = Listening | StartFailed | Here | Done | Failed | StreamOpened | Found | Gossip | Happened
 
 _FACTS: dict[str, type[OverlayFact]] = {
     fact.__name__: fact

@@ -1,6 +1,7 @@
 """One connection to another machine, before libp2p: bytes, when something was last heard, and why it ended."""
 
-from collections.abc import Callable
+import select
+from collections.abc import Callable, Iterable
 
 import trio
 from libp2p.io.abc import ReadWriteCloser
@@ -62,6 +63,7 @@ class Wire(ReadWriteCloser):
         async with self._reading:
             if not self._ahead:
                 self._ahead += await self._receive()
+        self.heard_at = trio.current_time()  # also of what came long ago, and is taken only now: we may be late
         taken = bytes(self._ahead[:n])
         del self._ahead[: len(taken)]
         return taken
@@ -81,8 +83,12 @@ class Wire(ReadWriteCloser):
             return b""
         if not data:
             self.ended("closed by the peer")
-        self.heard_at = trio.current_time()
         return data
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes have been received that nobody has asked for yet."""
+        return bool(self._ahead)
 
     async def write(self, data: bytes) -> None:
         """Send it. Raises ConnectionClosedError when the peer has reset; what is written after our end is lost."""
@@ -107,6 +113,20 @@ class Wire(ReadWriteCloser):
         self.ended(reason)
         self._hang_up()
         self.closed.set()
+
+
+def unread_of(wires: Iterable[Wire]) -> set[Wire]:
+    """Those of whom something has arrived that was not taken yet, be it in the kernel."""
+    found: set[Wire] = set()
+    waiting: dict[int, Wire] = {}
+    poll = select.poll()
+    for wire in wires:
+        if wire.is_behind:
+            found.add(wire)
+        elif wire.socket is not None and (number := wire.socket.fileno()) >= 0:
+            waiting[number] = wire
+            poll.register(number, select.POLLIN)
+    return found | {waiting[number] for number, _ in poll.poll(0)}
 
 
 def tcp_wire(stream: trio.SocketStream, *, inbound: bool) -> Wire:
