@@ -2,8 +2,9 @@
 
 Each has an overlay process of its own, over real sockets; seen is what is in a member's journal. Ten are all connected
 to all. Of fifty, each is connected to the one that changes its offer, since offers are taken of connected peers alone,
-and to four others: with 1225 connections two cores would be busy with heartbeats. Beside both, py-libp2p's gossipsub with the same
-degrees and the same connections, its hosts in one process: it would leave out who is connected to the teller alone.
+and to four others: with 1225 connections two cores would be busy with heartbeats. Beside both, py-libp2p's gossipsub
+with the same degrees and the same connections, its hosts in one process: it would leave out who is connected to the
+teller alone.
 """
 
 import asyncio
