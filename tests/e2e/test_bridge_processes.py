@@ -24,7 +24,7 @@ from tests.kit.cli import mesh
 from tests.kit.nodes import config, running_node
 from tests.kit.peer_nodes import PeerNode
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 QUICK = "[share]\ninterval_s = 1.0\nurgent_s = 0.3\nsettle_s = 0.3\n"
 Story = list[tuple[SignedBatch, list[bytes]]]

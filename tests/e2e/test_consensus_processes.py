@@ -20,7 +20,7 @@ from mesh.demo.nodes import NodeProcess, until
 from tests.kit.cli import mesh
 from tests.kit.nodes import config, offered, python_expert, running_node, tables
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 ASKED = 12
 SLOW = "slow"
 ROUND, ROUNDS, PER_S = 100, 8, 40.0

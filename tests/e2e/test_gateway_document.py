@@ -30,7 +30,6 @@ FEW = settings(
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(300)
 async def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     async with running_node(tmp_path, "node", config("node", ECHO)) as node:
         url = (await node.status()).gateway_url

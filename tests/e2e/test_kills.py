@@ -13,7 +13,7 @@ from mesh.errors import NodeUnreachable
 from mesh.projections.queries import Queries
 from tests.kit.nodes import config, connected, offered, python_expert, running_node, tables
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 PATIENT = python_expert("patient", "tests.kit.slow_experts:patient", concurrency=64)
 OUTCOMES = ("completed", "failed", "cancelled", "interrupted")

@@ -95,7 +95,6 @@ async def paths(node: NodeProcess, peer: str) -> list[tuple[str, str]]:
     return [(path, transport) for path, transport in rows]
 
 
-@pytest.mark.timeout(300)  # nine processes start
 @thorough
 async def test_requests_flow_through_a_relay_and_then_directly_through_both_nats(tmp_path: Path) -> None:
     with internet("a", "b") as net:

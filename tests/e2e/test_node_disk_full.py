@@ -66,9 +66,7 @@ async def test_a_full_disk_is_said_clearly_and_nothing_that_was_acknowledged_is_
         assert last.startswith("the disk of the event store is full ("), last
         assert last.endswith("Free space there, then start the node again: nothing that was acknowledged is lost.")
         fill(disk / "more", 0)
-        (await mesh(node.home.root, "up", within=30)).refused(
-            73, str(node.home.root), "No space left", "room on its disk"
-        )
+        (await mesh(node.home.root, "up")).refused(73, str(node.home.root), "No space left", "room on its disk")
         for filler in ("filler", "more"):
             (disk / filler).unlink()
         await node.start()

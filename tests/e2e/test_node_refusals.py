@@ -95,7 +95,7 @@ def expert(options: str, backend: str = "python") -> str:
 async def test_a_setting_that_is_wrong_is_named_with_its_remedy(home: Home, text: str, words: tuple[str, ...]) -> None:
     home.config_file.write_text(text)
     before = contents(home)
-    (await mesh(home.root, "up", within=30)).refused(CONFIG, *words)
+    (await mesh(home.root, "up")).refused(CONFIG, *words)
     assert contents(home) - before <= {"lock"}, "something was begun"
 
 
@@ -111,7 +111,7 @@ async def test_a_setting_that_is_wrong_is_named_with_its_remedy(home: Home, text
 async def test_a_variable_that_is_wrong_is_named_with_its_remedy(
     home: Home, name: str, value: str, words: tuple[str, ...]
 ) -> None:
-    (await mesh(home.root, "up", env={name: value}, within=30)).refused(CONFIG, *words)
+    (await mesh(home.root, "up", env={name: value})).refused(CONFIG, *words)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ async def test_a_key_that_cannot_be_used_is_named(
 ) -> None:
     change(home.key_file)
     before = contents(home)
-    (await mesh(home.root, "up", within=30)).refused(KEY, str(home.key_file), *words)
+    (await mesh(home.root, "up")).refused(KEY, str(home.key_file), *words)
     assert contents(home) - before <= {"lock"}
 
 
 async def test_a_second_node_on_the_same_home_is_refused_at_once_and_named_the_holder(node: NodeProcess) -> None:
     before = await node.status()
-    ran = await mesh(node.home.root, "up", within=30)
+    ran = await mesh(node.home.root, "up")
     ran.refused(75, str(node.home.root), f"process {before.pid}", "mesh up", "--home")
     after = await node.status()
     assert (after.pid, after.epoch, after.processes) == (before.pid, before.epoch, before.processes)
@@ -144,30 +144,30 @@ async def test_a_second_node_on_the_same_home_is_refused_at_once_and_named_the_h
 
 async def test_an_overlay_port_that_is_taken_is_named(home: Home, taken: int) -> None:
     home.config_file.write_text(PLAIN.replace("127.0.0.1/tcp/0", f"127.0.0.1/tcp/{taken}"))
-    (await mesh(home.root, "up", within=60)).refused(TAKEN, f"/ip4/127.0.0.1/tcp/{taken}", "[overlay]")
+    (await mesh(home.root, "up")).refused(TAKEN, f"/ip4/127.0.0.1/tcp/{taken}", "[overlay]")
     assert await _runs(home, PLAIN), "the start that failed left something behind"
 
 
 async def test_the_overlay_port_of_another_node_is_not_shared_in_silence(home: Home, node: NodeProcess) -> None:
     address = (await node.status()).addresses[0].partition("/p2p/")[0]
     home.config_file.write_text(PLAIN.replace("/ip4/127.0.0.1/tcp/0", address))
-    (await mesh(home.root, "up", within=60)).refused(TAKEN, address, "[overlay]")
+    (await mesh(home.root, "up")).refused(TAKEN, address, "[overlay]")
 
 
 async def test_a_broker_port_that_is_taken_is_named(home: Home, taken: int) -> None:
     home.config_file.write_text(PLAIN + f"[broker]\nport = {taken}\n")
-    (await mesh(home.root, "up", within=30)).refused(TAKEN, f"127.0.0.1:{taken}", "[broker]", "the port is taken")
+    (await mesh(home.root, "up")).refused(TAKEN, f"127.0.0.1:{taken}", "[broker]", "the port is taken")
     assert not (home.broker / "store").exists()
 
 
 async def test_a_broker_that_is_not_there_is_named(home: Home, taken: int) -> None:
     home.config_file.write_text(PLAIN + '[broker]\nurl = "nats://127.0.0.1:1"\n')
-    (await mesh(home.root, "up", within=30)).refused(TAKEN, "nats://127.0.0.1:1", "[broker]")
+    (await mesh(home.root, "up")).refused(TAKEN, "nats://127.0.0.1:1", "[broker]")
 
 
 async def test_a_database_that_cannot_be_opened_is_named(home: Home) -> None:
     home.config_file.write_text(PLAIN + '[storage]\nurl = "sqlite:////nowhere/at/all.sqlite"\n')
-    (await mesh(home.root, "up", within=60)).refused(74, "/nowhere/at/all.sqlite", "projector.log")
+    (await mesh(home.root, "up")).refused(74, "/nowhere/at/all.sqlite", "projector.log")
 
 
 async def test_the_store_of_another_node_is_refused(home: Home, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ async def test_the_store_of_another_node_is_refused(home: Home, tmp_path: Path) 
     other = Home(tmp_path / "other")
     initialise(other)
     home.key_file.write_bytes(other.key_file.read_bytes())
-    (await mesh(home.root, "up", within=60)).refused(74, "position 1")
+    (await mesh(home.root, "up")).refused(74, "position 1")
 
 
 async def _runs(home: Home, text: str) -> bool:

@@ -83,7 +83,7 @@ async def found(home: Home, position: int, word: str, at_start: int) -> None:
     assert audit.output.startswith("BROKEN: ")
     assert f"position {position}: " in audit.output
     assert word in audit.output
-    started = await mesh(home.root, "up", within=30)
+    started = await mesh(home.root, "up")
     started.refused(BROKEN, f"position {at_start}", "mesh audit verify", "Restore the store from a backup")
 
 
@@ -116,7 +116,7 @@ async def test_who_makes_the_chain_fit_again_is_found_by_the_seal(home: Home, do
     audit = await mesh(home.root, "audit", "verify")
     assert audit.code == BROKEN, audit.output
     assert "(seal)" in audit.output
-    (await mesh(home.root, "up", within=30)).refused(BROKEN, "the seal")
+    (await mesh(home.root, "up")).refused(BROKEN, "the seal")
 
 
 async def test_a_history_that_lost_its_end_is_found_by_what_the_node_remembers(home: Home) -> None:
@@ -124,7 +124,7 @@ async def test_a_history_that_lost_its_end_is_found_by_what_the_node_remembers(h
     audit = await mesh(home.root, "audit", "verify")
     assert audit.code == BROKEN
     assert "(truncated)" in audit.output
-    (await mesh(home.root, "up", within=30)).refused(BROKEN, "its end was lost", "journal-head.json")
+    (await mesh(home.root, "up")).refused(BROKEN, "its end was lost", "journal-head.json")
 
 
 @pytest.mark.parametrize("index", ["kept", "lost"])
@@ -140,7 +140,7 @@ async def test_a_flipped_bit_in_the_stores_file_is_found(home: Home, index: str)
     position = report["findings"][0]["position"]
     assert report["findings"][0]["kind"] == ("missing" if index == "kept" else "truncated")
     assert 20 < position < 200
-    (await mesh(home.root, "up", within=30)).refused(BROKEN, f"position {position - (index == 'lost')}", "audit verify")
+    (await mesh(home.root, "up")).refused(BROKEN, f"position {position - (index == 'lost')}", "audit verify")
 
 
 @pytest.mark.parametrize("damage", ["cut short", "zeros", "gone"])
@@ -155,13 +155,13 @@ async def test_a_damaged_file_of_the_store_is_found(home: Home, damage: str) -> 
     audit = await mesh(home.root, "audit", "verify")
     assert audit.code == BROKEN, audit.output + audit.errors
     assert "(missing)" in audit.output
-    (await mesh(home.root, "up", within=30)).refused(BROKEN, "missing from the store", "audit verify")
+    (await mesh(home.root, "up")).refused(BROKEN, "missing from the store", "audit verify")
 
 
 async def test_the_remedy_works(home: Home) -> None:
     """What the error says: with store, remembered end and tables moved away, the node begins a new journal."""
     await doctor_journal(home, removed)
-    ran = await mesh(home.root, "up", within=30)
+    ran = await mesh(home.root, "up")
     ran.refused(BROKEN, "move broker/store, journal-head.json and state.sqlite out")
     for name in ("broker/store", "journal-head.json", "state.sqlite"):
         (home.root / name).rename(home.root.parent / name.replace("/", "-"))

@@ -16,7 +16,7 @@ from tests.kit.freezing import freeze, thaw
 from tests.kit.peer_child import real_node
 from tests.kit.peer_nodes import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 
 class Child:

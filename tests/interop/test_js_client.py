@@ -14,7 +14,6 @@ from tests.kit.nodes import MATHS, config, python_expert, running_node
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="module"),
     needs_node,
 ]

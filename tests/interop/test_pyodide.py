@@ -32,7 +32,7 @@ CACHE = ROOT / "build/pyodide"
 INSTALLED = (EXAMPLE / "package.json", EXAMPLE / "package-lock.json", EXAMPLE / ".npmrc")
 FILES = (*(GOLDEN / f"{name}.jsonl" for name in ("history", "journal-1", "journal-2", "tampered")), EXAMPLE / "ask.py")
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 with_node = pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="there is no Node.js here")
 
 

@@ -52,7 +52,7 @@ async def begin(home: Path, *arguments: str, env: Mapping[str, str] | None = Non
 
 
 async def mesh(
-    home: Path, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None, within: float = 60
+    home: Path, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None, within: float = 120
 ) -> Ran:
     """Run a ``mesh`` command on ``home`` to its end. Fails when it is not there ``within`` seconds."""
     clock = SystemClock()
