@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 
-LEAVES = 8
+LEAVES = 6
 # Less than the minute for which a node and one that it does not want as a neighbour keep apart.
 WITHIN_S = 40
 

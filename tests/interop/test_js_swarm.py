@@ -27,7 +27,7 @@ PEERS = int(os.environ.get("SWARM_PEERS", "200" if THOROUGH else "0"))
 SECONDS = 15
 CROWD = PEERS - 1  # in one process; and one that is killed
 AT_A_TIME = 16
-# Of 200: 286 times before the node looked at itself; none on a machine that has nothing else to do.
+# Of 200 on a machine with a load of 9: none, and 286 before the node looked at how late it is itself.
 FEW = PEERS // 10
 INSISTS_S = 150
 # The detector's own 5 s, and a lateness that no machine should have.
