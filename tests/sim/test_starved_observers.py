@@ -139,7 +139,7 @@ async def test_who_has_spoken_and_was_not_listened_to_is_alive():
         for other in "bc":
             network.freeze(other)
         await until(lambda: a.of("peer.confirmed_down", "c"), 5)
-        await asyncio.sleep(60)
+        await asyncio.sleep(15)
         assert not a.of("peer.suspected", "b")
         overlay.unread = frozenset()
         await until(lambda: a.of("peer.confirmed_down", "b"), 5)
