@@ -8,7 +8,6 @@ from mesh.errors import JournalBroken
 from mesh.events.envelope import Record
 from mesh.events.store import EventReader
 from mesh.projections.runner import Runner
-from mesh.projections.write_behind import write_behind
 
 # Rows are written once per batch, however often they change in it, so that larger batches write less.
 BATCH = 10_000
@@ -32,9 +31,9 @@ async def catch_up(runner: Runner, reader: EventReader, up_to: int | None = None
     Raises JournalBroken when the journal ends before ``up_to``.
     """
     if up_to is None or up_to > runner.position:
-        with collecting_rarely(), write_behind(runner) as writer:
+        with collecting_rarely():
             async for records in coalesced(reader.read(runner.position + 1, up_to), BATCH):
-                writer.apply(records)
+                runner.apply(records)
     if up_to is not None and runner.position < up_to:
         raise JournalBroken(
             f"the journal ends at position {runner.position}, the tables know events up to {up_to}",

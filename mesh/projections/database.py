@@ -27,8 +27,6 @@ _PRAGMAS = (
     "PRAGMA cache_size=-65536",
     "PRAGMA wal_autocheckpoint=16000",
 )
-# Some thirty for each table, of which the large ones are costly to prepare.
-_CACHED_STATEMENTS = 512
 # sqlite3 takes anything but int, float and str the long way through its table of adapters, 0.5 µs for each NULL.
 sqlite3.register_adapter(NoneType, cast("Callable[[None], None]", {}.get))
 sqlite3.register_adapter(bool, int)
@@ -98,8 +96,7 @@ def read_only(url: URL) -> URL:
 
 
 def _sqlite_engine(url: URL, *, pragmas: Sequence[str], begin: str) -> Engine:
-    arguments = {"isolation_level": None, "check_same_thread": False, "cached_statements": _CACHED_STATEMENTS}
-    engine = create_engine(url, connect_args=arguments)
+    engine = create_engine(url, connect_args={"isolation_level": None, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own

@@ -1,9 +1,8 @@
 """Folds the journal into the tables: a batch, its rows and the checkpoint are one transaction."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData
 
@@ -24,20 +23,9 @@ CACHED_ROWS = 20_000
 class CheckpointMoved(Exception):
     """Somebody else moved the tables (a rebuild swapped them): go on reading after ``position``."""
 
-    def __init__(self, position: int, checkpoints: dict[str, Checkpoint]) -> None:
+    def __init__(self, position: int) -> None:
         super().__init__(f"the tables now stand at position {position}")
         self.position = position
-        self.checkpoints = checkpoints
-
-
-class Batch(NamedTuple):
-    """What the events up to ``position`` change: for each table, new rows by key, or the rows to append."""
-
-    position: int
-    changes: Sequence["Changes"]
-
-
-Changes = Mapping[Key, Row | None] | Sequence[Row]
 
 
 class Runner:
@@ -65,7 +53,6 @@ class Runner:
         self._clock = clock or SystemClock()
         self._seen: dict[str, Checkpoint] = {}
         self.position = 0
-        self._folded = 0
 
     def open(self) -> int:
         """Find where the tables stand and return that position. Raises TablesStale when some must be rebuilt."""
@@ -80,72 +67,34 @@ class Runner:
         Raises JournalBroken, CheckpointMoved (nothing was written), or whatever the database raises; after a
         failure call `open` again.
         """
-        with self.recovering():
-            events = _decoded(records, self._folded)
-            if events:
-                with self._engine.begin() as connection:
-                    self._check_unmoved(connection)
-                    self._write(connection, self._fold(connection, events))
-                self._committed(events[-1].position)
-
-    def fold(self, records: Sequence[Record], connection: Connection) -> Batch:
-        """The first half of `apply`, for records that follow those folded before. Call it within `recovering`.
-
-        Rows that are not in memory are read with ``connection``, which need not see the batch before: its rows are.
-        """
-        return self._fold(connection, _decoded(records, self._folded))
-
-    def commit(self, batch: Batch) -> None:
-        """The other half, in the order of folding; it may run while another thread folds the next batch."""
-        with self._engine.begin() as connection:
-            self._check_unmoved(connection)
-            self._write(connection, batch)
-        self._committed(batch.position)
-
-    @property
-    def url(self) -> str:
-        """Where the tables are."""
-        return self._engine.url.render_as_string(hide_password=False)
-
-    @contextmanager
-    def recovering(self) -> Iterator[None]:
-        """What fails inside leaves nothing folded that was not committed."""
+        events = _decoded(records, self.position)
+        if not events:
+            return
         try:
-            yield
-        except CheckpointMoved as moved:
-            self._resume(moved.checkpoints)
-            raise
+            with self._engine.begin() as connection:
+                self._check_unmoved(connection)
+                for table, some in zip(self._tables, self._router.route(events), strict=True):
+                    if some:
+                        table.fold(connection, some)
+                self._ledger.move(connection, events[-1].position, self._now())
         except BaseException:
             self._forget()
             raise
-
-    def _fold(self, connection: Connection, events: Sequence[Event]) -> Batch:
-        routed = zip(self._tables, self._router.route(events), strict=True)
-        changes = [table.fold(connection, some) if some else () for table, some in routed]
-        self._folded = events[-1].position if events else self._folded
-        return Batch(self._folded, changes)
-
-    def _write(self, connection: Connection, batch: Batch) -> None:
-        for table, changes in zip(self._tables, batch.changes, strict=True):
-            table.write(connection, changes)
-        self._ledger.move(connection, batch.position, self._now())
-
-    def _committed(self, position: int) -> None:
-        self.position = position
-        self._seen = {name: seen._replace(position=position) for name, seen in self._seen.items()}
+        self.position = events[-1].position
+        self._seen = {name: seen._replace(position=self.position) for name, seen in self._seen.items()}
 
     def _check_unmoved(self, connection: Connection) -> None:
         found = self._ledger.read(connection)
         if found != self._seen:
-            raise CheckpointMoved(common_position(found, self._projections), found)
+            self._resume(found)
+            raise CheckpointMoved(self.position)
 
     def _resume(self, checkpoints: dict[str, Checkpoint]) -> None:
+        self._forget()
         self.position = common_position(checkpoints, self._projections)
         self._seen = checkpoints
-        self._forget()
 
     def _forget(self) -> None:
-        self._folded = self.position
         for table in self._tables:
             table.forget()
 
@@ -162,20 +111,15 @@ class _CachedTable:
         self._limit = limit
         self._rows: dict[Key, Row | None] = {}
 
-    def fold(self, connection: Connection, events: Sequence[Event]) -> Changes:
+    def fold(self, connection: Connection, events: Sequence[Event]) -> None:
         if self._projection.append_only:
-            return append(self._projection, events)
+            self._store.insert(connection, append(self._projection, events))
+            return
         pairs = keyed(self._projection, events)
         self._load(connection, pairs)
         changed = fold(self._projection, pairs, self._rows)
+        self._store.write(connection, changed)
         self._trim(changed)
-        return changed
-
-    def write(self, connection: Connection, changes: Changes) -> None:
-        if isinstance(changes, Mapping):
-            self._store.write(connection, changes)
-        else:
-            self._store.insert(connection, changes)
 
     def forget(self) -> None:
         self._rows.clear()
@@ -195,12 +139,12 @@ class _CachedTable:
                 self._rows.setdefault(key, row)
 
     def _trim(self, changed: dict[Key, Row | None]) -> None:
-        """Keep what changed last, all of ``changed`` among it; forget what changed longest ago."""
+        """Keep what changed last; forget what changed longest ago."""
         rows = self._rows
         for key, row in changed.items():
             del rows[key]
             rows[key] = row
-        for key in list(islice(rows, max(len(rows) - max(self._limit, len(changed)), 0))):
+        for key in list(islice(rows, max(len(rows) - self._limit, 0))):
             del rows[key]
 
 

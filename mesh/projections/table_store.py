@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
-from sqlalchemy import Connection, Insert, Table, bindparam, delete, insert, select, tuple_
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 
-from mesh.projections.compiled import Insertion, compiled, fetch, run_each
+from mesh.projections.compiled import compiled, fetch, run_each
 from mesh.projections.database import driver_error
 from mesh.projections.projection import Key, Projection, Row
 from mesh.projections.tables import columns_of
@@ -36,8 +36,8 @@ class TableStore:
         )
         self._dialect = dialect
         self._key_columns = [table.c[name] for name in projection.key]
-        self._insert = _insertion(insert(table), dialect, table)
-        self._upsert = _insertion(_upsert(table, dialect), dialect, table)
+        self._insert = compiled(insert(table), dialect, table.c.keys())
+        self._upsert = compiled(_upsert(table, dialect), dialect, table.c.keys())
         matches = [column == bindparam(column.name) for column in self._key_columns]
         self._delete = compiled(delete(table).where(*matches), dialect, projection.key)
         self._selects: dict[int, str] = {}
@@ -88,15 +88,15 @@ class TableStore:
         """The row's key."""
         return tuple(getattr(row, name) for name in self.projection.key)
 
-    def _execute(self, connection: Connection, insertion: Insertion, rows: list[tuple[Any, ...]]) -> None:
-        """Insert each row. Values that no column can hold (strangers may send them) are cut to size."""
+    def _execute(self, connection: Connection, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        """Run ``sql`` for each row. Values that no column can hold (strangers may send them) are cut to size."""
         if self._is_strict:
-            insertion.run(connection, _all_fitting(rows))
+            run_each(connection, sql, _all_fitting(rows))
             return
         try:
-            insertion.run(connection, rows)
+            run_each(connection, sql, rows)
         except (OverflowError, driver_error(connection.dialect)):
-            self._upsert.run(connection, _all_fitting(rows))  # those before the bad one are in already
+            run_each(connection, self._upsert, _all_fitting(rows))  # those before the bad one are in already
 
     def _row(self, values: Sequence[Any]) -> Row:
         fields = list(values)
@@ -116,10 +116,6 @@ class TableStore:
             value = fields[index]
             fields[index] = _to_json(value).decode() if value else _EMPTY[type(value)]
         return tuple(fields)
-
-
-def _insertion(statement: Insert, dialect: Dialect, table: Table) -> Insertion:
-    return Insertion(compiled(statement, dialect, table.c.keys()), len(table.c), dialect)
 
 
 def _upsert(table: Table, dialect: Dialect) -> Any:  # noqa: ANN401 - either dialect's insert

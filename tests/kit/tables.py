@@ -14,7 +14,6 @@ from mesh.projections.migrate import migrate
 from mesh.projections.projection import Projection, Row
 from mesh.projections.runner import Runner
 from mesh.projections.tables import METADATA
-from mesh.projections.write_behind import write_behind
 
 NODE = "node-1"
 TIME = "2026-11-22T10:00:00.000000Z"
@@ -101,10 +100,3 @@ def only_row(projection: Projection[Any], *facts: Fact | Event) -> Any:
     """`folded`, where it gives one row."""
     (row,) = folded(projection, *facts).values()
     return row
-
-
-def apply_behind(runner: Runner, records: Sequence[Record], size: int) -> None:
-    """Have ``runner`` write ``records`` behind itself, in batches of ``size``."""
-    with write_behind(runner) as writer:
-        for start in range(0, len(records), size):
-            writer.apply(records[start : start + size])

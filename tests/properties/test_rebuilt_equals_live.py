@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from functools import cache
-from itertools import count, cycle
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -14,7 +14,6 @@ from sqlalchemy import event
 from sqlalchemy.dialects import sqlite
 
 from benchmarks.events import records
-from mesh.errors import JournalBroken
 from mesh.events.codec import decode
 from mesh.events.envelope import Record
 from mesh.events.vocabulary.node import NodeStarted
@@ -26,8 +25,7 @@ from mesh.projections.folds import PROJECTIONS
 from mesh.projections.runner import Runner
 from mesh.projections.table_store import TableStore
 from mesh.projections.tables import METADATA
-from mesh.projections.write_behind import write_behind
-from tests.kit.tables import apply_behind, digest_of, empty_tables
+from tests.kit.tables import digest_of, empty_tables
 
 EVENTS = 300
 
@@ -88,43 +86,6 @@ def test_a_batch_that_fails_half_way_leaves_nothing_behind(seed: int, fail_at: i
         runner.open()
         with pytest.raises(Exception, match=f"position {fail_at + 1} cannot be read"):
             apply_all(runner, broken, size)
-        assert runner.position == (fail_at // size) * size
-        runner.apply(journal[runner.position :])
-        assert digest_of(engine) == straight(seed)
-
-
-@settings(max_examples=8, deadline=None)
-@given(
-    seed=st.integers(0, 3),
-    sizes=st.lists(st.integers(1, 150), min_size=1, max_size=6),
-    cached_rows=st.sampled_from([1, 3, 20_000]),
-)
-def test_writing_behind_gives_the_same_tables(seed: int, sizes: list[int], cached_rows: int) -> None:
-    journal, size = history(seed), cycle(sizes)
-    with TemporaryDirectory() as directory, empty_tables(Path(directory)) as engine:
-        runner = Runner(engine, cached_rows=cached_rows)
-        runner.open()
-        with write_behind(runner) as writer:
-            start = 0
-            while start < EVENTS:
-                end = start + next(size)
-                writer.apply(journal[start:end])
-                start = end
-        assert runner.position == EVENTS
-        assert digest_of(engine) == straight(seed)
-
-
-@settings(max_examples=6, deadline=None)
-@given(seed=st.integers(0, 3), fail_at=st.integers(0, EVENTS - 1), size=st.integers(1, 200))
-def test_writing_behind_keeps_what_came_before_a_batch_that_fails(seed: int, fail_at: int, size: int) -> None:
-    journal = history(seed)
-    broken = journal.copy()
-    broken[fail_at] = Record(fail_at + 1, b"", "", "", b"not an event")
-    with TemporaryDirectory() as directory, empty_tables(Path(directory)) as engine:
-        runner = Runner(engine)
-        runner.open()
-        with pytest.raises(JournalBroken, match=f"position {fail_at + 1} cannot be read"):
-            apply_behind(runner, broken, size)
         assert runner.position == (fail_at // size) * size
         runner.apply(journal[runner.position :])
         assert digest_of(engine) == straight(seed)
