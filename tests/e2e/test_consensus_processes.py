@@ -1,7 +1,7 @@
 """Five real nodes, one of which lies: it wins nothing, is outvoted on the record, caught by canaries, trusted less.
 
-The same nodes find a domain of the operator's own by embedding, agree by meaning, answer a question part by part, and
-hardly notice that one of them is slow.
+The same nodes find a domain of the operator's own by embedding, agree by meaning, answer a question part by part,
+choose by each policy, and hardly notice that one of them is slow.
 """
 
 import asyncio
@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 
 from benchmarks.peer_trouble import TIMES, WELL, Asked, asked
 from mesh import Mesh, Outcome, RequestFailed
+from mesh.config import PolicyName
 from mesh.demo.nodes import NodeProcess, until
 from tests.kit.cli import mesh
 from tests.kit.nodes import config, offered, python_expert, running_node, tables
@@ -171,6 +173,21 @@ async def a_client_of_the_gateway_may_have_its_question_split(place: Place) -> N
     assert answer["choices"][0]["message"]["content"].startswith(f"## 1. {MARS} (astronomy, stars at ")
 
 
+async def chosen_by(place: Place, policy: str) -> str:
+    """The peer that a policy chose first for the next question of its conversation."""
+    outcome = await place.client.ask("where to?", domain=WELL, policy=policy, conversation=policy)
+    decisions = (await place.why(outcome.request))["decisions"]
+    assert {(decision["policy"], decision["recomputed"]) for decision in decisions} == {(policy, "identical")}
+    return str(decisions[0]["chosen"][0]["peer"])
+
+
+async def every_policy_chooses_and_its_choices_can_be_made_again(place: Place) -> None:
+    for policy in get_args(PolicyName):
+        assert await chosen_by(place, policy)
+    assert len({await chosen_by(place, "sticky") for _ in range(3)}) == 1
+    assert len({await chosen_by(place, "round_robin") for _ in range(3)}) > 1
+
+
 async def that_one_is_slow_is_hardly_felt(place: Place, trouble: Path) -> None:
     """Asked at the same time as where all are well: what else the machine does is felt by both."""
     domains, here = (WELL, SLOW), Asked((WELL, SLOW))
@@ -192,4 +209,5 @@ async def test_one_liar_of_four_wins_nothing_in_a_mesh_of_five(tmp_path: Path) -
         await parts_go_to_experts_of_their_domains(place)
         await a_client_of_the_gateway_may_have_its_question_split(place)
         await canaries_catch_the_liar_and_nobody_else(place)
+        await every_policy_chooses_and_its_choices_can_be_made_again(place)
         await that_one_is_slow_is_hardly_felt(place, tmp_path / "trouble")
