@@ -66,7 +66,10 @@ class Run:
 
 
 async def unless_gone(receive: Receive, work: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the work gives
-    """The work's result; when the client hangs up first the work is cancelled and ClientGone raised."""
+    """The work's result; when the client hangs up first the work is cancelled and ClientGone raised.
+
+    So is it when ``receive`` fails, whose error is then raised.
+    """
     worker = asyncio.current_task()
     assert worker is not None
     gone = asyncio.create_task(_cancel_when_gone(receive, worker), name="watch the client")
@@ -74,13 +77,17 @@ async def unless_gone(receive: Receive, work: Awaitable[Any]) -> Any:  # noqa: A
         return await work
     except asyncio.CancelledError:
         if gone.done() and worker.uncancel() == 0:
-            raise ClientGone from None
+            raise gone.exception() or ClientGone from None
         raise
     finally:
         gone.cancel()
 
 
 async def _cancel_when_gone(receive: Receive, worker: "asyncio.Task[Any]") -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    except Exception:
+        worker.cancel()
+        raise
     worker.cancel()

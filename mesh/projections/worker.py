@@ -43,8 +43,8 @@ async def project(url: str, reader: EventReader, on_ready: Callable[[], None] = 
         migrate(engine)
         if rebuilt := await rebuild_stale(url, reader):
             log.info("tables rebuilt", tables=rebuilt)
-        runner, log_of_writes = Runner(engine), WriteAheadLog(engine)
-        with explained(engine), closing(log_of_writes):
+        runner = Runner(engine)
+        with explained(engine), closing(WriteAheadLog(engine)) as log_of_writes:
             log.info("projecting", position=runner.open())
             on_ready()
             while True:

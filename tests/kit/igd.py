@@ -45,7 +45,7 @@ import sys
 from mesh.p2p.host.upnp import find_gateway, map_port
 gateway = find_gateway()
 for port in map(int, sys.argv[1:]):
-    assert map_port(gateway, port)[1] == port
+    assert map_port(gateway, port, port)[1] == port
 """
 
 

@@ -70,3 +70,14 @@ async def test_what_the_work_raises_is_raised() -> None:
 
     with pytest.raises(ValueError, match="as told"):
         await unless_gone(Client(9), fails())
+
+
+async def test_a_connection_that_fails_ends_the_work_and_says_so() -> None:
+    async def receive() -> dict[str, str]:
+        await asyncio.sleep(1)
+        raise OSError("the connection broke")
+
+    ended: list[str] = []
+    with pytest.raises(OSError, match="the connection broke"):
+        await unless_gone(receive, works(9, ended))
+    assert ended == ["cancelled"]

@@ -16,6 +16,7 @@ from mesh.config import ExpertConfig
 from mesh.errors import MeshError
 from mesh.experts.backends import make_backend
 from mesh.experts.backends.mcp import McpBackend
+from mesh.experts.backends.mcp.http import HttpTransport
 from mesh.experts.backends.mcp.stdio import StdioTransport
 from mesh.experts.backends.mcp.tools import Tool, tools_in, understand
 from mesh.experts.calls import AttemptFailed, Call
@@ -225,6 +226,27 @@ async def test_over_http_what_the_server_says_unasked_is_heard():
                     await asyncio.sleep(0.01)
     listening = next(request for request in http.requests if request.method == "GET")
     assert (listening.headers["mcp-session-id"], listening.headers["accept"]) == ("s1", "text/event-stream")
+
+
+async def test_over_http_a_failure_of_the_listening_ends_the_session_and_says_why():
+    async def serve(exchange: Exchange) -> None:
+        await exchange.begin()
+        await exchange.chunk({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        await asyncio.Event().wait()
+
+    def heard(message: dict[str, Any]) -> None:
+        raise KeyError(message["method"])
+
+    why: asyncio.Queue[str] = asyncio.Queue()
+    async with model_server() as http:
+        http.reply = serve
+        transport = HttpTransport(http.base_url, "")
+        await transport.open(heard, why.put_nowait)
+        transport.listen()
+        said = await asyncio.wait_for(why.get(), 30)
+        await transport.close()
+    assert http.base_url in said
+    assert "KeyError('notifications/tools/list_changed')" in said
 
 
 async def _http(exchange: Exchange) -> None:

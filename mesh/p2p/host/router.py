@@ -47,7 +47,7 @@ class Router(GossipSub):
     def _get_peers_to_send(
         self, topic_ids: Iterable[str], msg_forwarder: ID, origin: ID, msg_id: bytes | None = None
     ) -> Iterable[ID]:
-        """See `GossipSub`; our own messages are for everybody."""
+        """See `GossipSub`; our own messages go to others besides, `gossip_heartbeat` tells the rest."""
         topics = list(topic_ids)
         chosen = set(super()._get_peers_to_send(topics, msg_forwarder, origin, msg_id))
         if self.pubsub is not None and msg_forwarder == self.pubsub.my_id:

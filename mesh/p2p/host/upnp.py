@@ -37,12 +37,13 @@ async def keep_mapped(listening: Sequence[str]) -> AsyncIterator[tuple[str, str]
 
     Where there is no gateway, it is looked for again then.
     """
-    ports = sorted({target.port for target in map(target_of, listening) if target is not None})
+    ports = {target.port: target.port for target in map(target_of, listening) if target is not None}
     while True:
         try:
             gateway = await _in_thread(find_gateway)
-            for port in ports:
-                outside, outer = await _in_thread(partial(map_port, gateway, port))
+            for port, first in sorted(ports.items()):
+                outside, outer = await _in_thread(partial(map_port, gateway, port, first))
+                ports[port] = outer  # peers have been told of it
                 for address in (one for one in listening if f"/tcp/{port}" in one):
                     rest = address.split("/", 5)[5:]
                     yield "/".join([f"/ip4/{outside}/tcp/{outer}", *rest]), gateway.address
@@ -64,9 +65,9 @@ def find_gateway() -> Gateway:
     raise NoGateway
 
 
-def map_port(gateway: Gateway, port: int) -> tuple[str, int]:
-    """Have it pass a port on to our ``port``, the same if it is free; its address outside. Raises NoGateway."""
-    for outer in range(port, min(port + _PORTS_TRIED, _LAST_PORT + 1)):
+def map_port(gateway: Gateway, port: int, first: int) -> tuple[str, int]:
+    """Have it pass ``first``, or the next that is free, on to our ``port``; the address outside. Raises NoGateway."""
+    for outer in range(first, min(first + _PORTS_TRIED, _LAST_PORT + 1)):
         with suppress(NoGateway), _router_faults():
             if gateway.igd.addportmapping(outer, "TCP", gateway.ours, port, "synaptic-mesh", "", _LEASE_S):
                 return str(gateway.igd.externalipaddress()), outer

@@ -79,6 +79,11 @@ class HttpTransport:
     def listen(self) -> None:
         """See `Transport.listen`."""
         self._listening = asyncio.create_task(self._listen(), name=f"listen to {self._url}")
+        self._listening.add_done_callback(self._listened)
+
+    def _listened(self, listening: asyncio.Task[None]) -> None:
+        if not listening.cancelled() and (error := listening.exception()) is not None:
+            self._lost(f"what {self._url} says unasked cannot be taken: {error!r}")
 
     async def _listen(self) -> None:
         """Until the session ends, or the server turns out to say nothing unasked."""
