@@ -15,13 +15,17 @@ _P2P = "/p2p/"
 _MULTIHASHES = ((b"\x00\x24", 38), (b"\x12\x20", 34))
 
 _HOSTS = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
+QUIC = "quic-v1"
 # Spoken by py-libp2p in ways that this node cannot keep safe; docs/overlay.md has the reasons.
-_NOT_SPOKEN = {"quic": "QUIC", "quic-v1": "QUIC", "webtransport": "WebTransport", "webrtc-direct": "WebRTC"}
+_NOT_SPOKEN = {"quic": "QUIC", QUIC: "QUIC", "webtransport": "WebTransport", "webrtc-direct": "WebRTC"}
 
 
 @dataclass(frozen=True)
 class Target:
-    """An address taken apart: ``transport`` is tcp, ws or wss, ``server_name`` what TLS asks for where that is said."""
+    """An address taken apart: ``transport`` is tcp, ws, wss or quic-v1.
+
+    ``server_name`` is what TLS asks for where that is said.
+    """
 
     kind: str
     host: str
@@ -32,12 +36,9 @@ class Target:
 
 def target_of(multiaddr: str) -> Target | None:
     """What a multiaddr of TCP or WebSocket says; a ``/p2p/<PeerId>`` at its end is left out. None for any other."""
-    first, *parts = multiaddr.partition(_P2P)[0].split("/")
-    if first or len(parts) < 4 or parts[0] not in _HOSTS or parts[2] != "tcp" or not parts[1]:
+    if (parts := _parts(multiaddr, "tcp")) is None:
         return None
     kind, host, _, port, *over = parts
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
-        return None
     match over:
         case []:
             return Target(kind, host, int(port), "tcp")
@@ -50,27 +51,44 @@ def target_of(multiaddr: str) -> Target | None:
     return None
 
 
+def udp_target_of(multiaddr: str) -> Target | None:
+    """What a multiaddr of QUIC says, as `target_of`."""
+    match _parts(multiaddr, "udp"):
+        case [kind, host, _, port, "quic-v1"]:
+            return Target(kind, host, int(port), QUIC)
+    return None
+
+
+def _parts(multiaddr: str, protocol: str) -> list[str] | None:
+    """Kind, host, protocol, port and the rest, where they can be that."""
+    first, *parts = multiaddr.partition(_P2P)[0].split("/")
+    if first or len(parts) < 4 or parts[0] not in _HOSTS or parts[2] != protocol or not parts[1]:
+        return None
+    port = parts[3]
+    return parts if port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535 else None
+
+
 def check_listen(multiaddrs: Iterable[str], *, private: bool, certificate: bool) -> None:
     """Whether a node may listen there, as far as the text tells.
 
     ``private``: it has a network key; ``certificate``: one for secure WebSocket. Raises ConfigError.
     """
-    ports: dict[tuple[str, int], str] = {}
+    ports: dict[tuple[str, int, bool], str] = {}
     for multiaddr in multiaddrs:
         _refuse_what_is_not_spoken(multiaddr, private=private)
-        target = target_of(multiaddr)
+        target = target_of(multiaddr) or udp_target_of(multiaddr)
         if target is None or not _is_ip(target):
             raise ConfigError(
                 f"[overlay] listen: {multiaddr!r} is not an address that can be listened on",
                 remedy="Write it as /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>, with /ws or /tls/ws after "
-                "it for WebSocket; port 0 picks a free one.",
+                "it for WebSocket, or as /ip4/<address>/udp/<port>/quic-v1 for QUIC; port 0 picks a free one.",
             )
         if target.transport == "wss" and not certificate:
             raise ConfigError(
                 f"[overlay] listen has {multiaddr!r}, and secure WebSocket needs a certificate",
                 remedy="Name its PEM files in [overlay] wss_certificate and wss_key, or listen on /ws.",
             )
-        other = ports.setdefault((target.host, target.port), multiaddr)
+        other = ports.setdefault((target.host, target.port, target.transport == QUIC), multiaddr)
         if target.port and other != multiaddr:
             raise ConfigError(
                 f"[overlay] listen has {other!r} and {multiaddr!r} on one port",

@@ -16,7 +16,7 @@ from libp2p.security.tls.transport import TLSTransport
 
 from mesh.p2p.host import tls
 from mesh.p2p.host.tls import TlsTransport
-from mesh.p2p.host.wires import Wire
+from mesh.p2p.host.wires import ByteWire
 
 CLIENT, SERVER, OTHER = (create_new_key_pair(bytes([number]) * 32) for number in range(3))
 
@@ -35,7 +35,7 @@ async def shake(client, server, expected: ID):
             stream.send_stream.close()
             stream.receive_stream.close()
 
-        wire = Wire(stream, ("127.0.0.1", 1), inbound=index == 1, transport="tcp", hang_up=hang_up)
+        wire = ByteWire(stream, ("127.0.0.1", 1), inbound=index == 1, transport="tcp", hang_up=hang_up)
         try:
             results[index] = await secure(RawConnection(wire, index == 0))
         except (HandshakeFailure, IOException) as error:

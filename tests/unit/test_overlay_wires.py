@@ -5,7 +5,7 @@ from collections.abc import Callable
 import trio
 import trio.testing
 
-from mesh.p2p.host.wires import Wire, tcp_wire, unread_of
+from mesh.p2p.host.wires import ByteWire, tcp_wire, unread_of
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -14,7 +14,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await trio.sleep(0.005)
 
 
-async def pair() -> tuple[Wire, trio.SocketStream]:
+async def pair() -> tuple[ByteWire, trio.SocketStream]:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     near = tcp_wire(await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1]), inbound=False)
     far = await listener.accept()

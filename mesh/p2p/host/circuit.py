@@ -8,7 +8,7 @@ from libp2p.network.connection.raw_connection import RawConnection
 
 from mesh.p2p.host import flow
 from mesh.p2p.host.pump import STREAM_ENDED
-from mesh.p2p.host.wires import RELAYED, Wire
+from mesh.p2p.host.wires import RELAYED, ByteWire
 
 CIRCUIT = "/p2p-circuit"
 
@@ -50,7 +50,7 @@ class _CircuitChannel:
         self._reading.cancel()
 
 
-class CircuitWire(Wire):
+class CircuitWire(ByteWire):
     """A wire whose bytes a relay passes on. They are secured end to end: the relay sees ciphertext."""
 
     def __init__(

@@ -18,7 +18,7 @@ from libp2p.abc import INetConn, INetStream, INetwork, INotifee
 from libp2p.network.connection.swarm_connection import SwarmConn
 from multiaddr import Multiaddr
 
-from mesh.p2p.host.muxer import SteadyYamux
+from mesh.p2p.host.muxed import MuxedConnection
 from mesh.p2p.host.wires import RELAYED, Wire
 from mesh.p2p.overlay import Connected, Disconnected, OverlayFact, PathChanged
 
@@ -32,7 +32,7 @@ class Connection:
     name: str
     peer: str
     swarm: SwarmConn
-    muxed: SteadyYamux
+    muxed: MuxedConnection
     wire: Wire
     inbound_streams: int = 0
     outbound_streams: int = 0
@@ -134,7 +134,7 @@ class Connections(INotifee):
     def add(self, swarm: SwarmConn) -> Connection | None:
         """Take a connection into the book; None when it is refused, or has ended already."""
         muxed = swarm.muxed_conn
-        assert isinstance(muxed, SteadyYamux)
+        assert isinstance(muxed, MuxedConnection)
         if muxed in self._by_muxed:
             return self._by_muxed[muxed]
         if muxed.event_shutting_down.is_set() or muxed.wire.closed.is_set():

@@ -12,10 +12,10 @@ from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 from mesh.p2p.access import Access, Gate
-from mesh.p2p.addresses import target_of
+from mesh.p2p.addresses import QUIC, target_of, udp_target_of
 from mesh.p2p.host.circuit import CIRCUIT
 from mesh.p2p.host.connections import Connections
-from mesh.p2p.host.swarm import DoorSwarm, wire_of
+from mesh.p2p.host.swarm import Dialled, DoorSwarm, wire_of
 from mesh.p2p.overlay import DialFailed
 
 # Addresses that may work get this long before a relay is troubled.
@@ -27,7 +27,7 @@ _MAX_ADDRESSES = 16
 # What an address that answers gets for its handshake before the next has its turn, however many there are.
 _SECURE_AT_LEAST_S = 1.0
 # The fastest first; measured beside each other in benchmarks/overlay.py.
-_PREFERENCE = ("tcp", "ws", "wss")
+_PREFERENCE = ("tcp", "ws", "wss", QUIC)
 
 
 class Dialler:
@@ -114,7 +114,7 @@ class Dialler:
         patience_s = max(timeout_s / max(len(targets) + len(circuits), 1), _SECURE_AT_LEAST_S)
         hopeless = trio.Event()  # no direct address is left
         waiting = len(targets)
-        send, receive = trio.open_memory_channel[tuple[str, IRawConnection | Exception]](_MAX_ADDRESSES + _MAX_CIRCUITS)
+        send, receive = trio.open_memory_channel[tuple[str, Dialled | Exception]](_MAX_ADDRESSES + _MAX_CIRCUITS)
         try:
             async with trio.open_nursery() as nursery:
                 for order, target in enumerate(targets):
@@ -142,7 +142,7 @@ class Dialler:
         return denied is None
 
     async def _reach(
-        self, target: Multiaddr, delay_s: float, send: trio.MemorySendChannel[tuple[str, IRawConnection | Exception]]
+        self, target: Multiaddr, delay_s: float, send: trio.MemorySendChannel[tuple[str, Dialled | Exception]]
     ) -> None:
         await trio.sleep(delay_s)
         transport = self._swarm.transport_manager.transport_for_dialing(target)
@@ -159,7 +159,7 @@ class Dialler:
         address: str,
         peer: ID,
         hopeless: trio.Event,
-        send: trio.MemorySendChannel[tuple[str, IRawConnection | Exception]],
+        send: trio.MemorySendChannel[tuple[str, Dialled | Exception]],
     ) -> None:
         with trio.move_on_after(_CIRCUIT_DELAY_S):
             await hopeless.wait()
@@ -168,9 +168,7 @@ class Dialler:
         except (OpenConnectionError, OSError) as error:
             send.send_nowait((address, error))
 
-    async def _secure(
-        self, peer_id: ID, address: str, reached: IRawConnection | Exception, failures: list[str]
-    ) -> bool:
+    async def _secure(self, peer_id: ID, address: str, reached: Dialled | Exception, failures: list[str]) -> bool:
         if isinstance(reached, Exception):
             failures.append(f"{address}: {_root(reached)}")
             return False
@@ -216,11 +214,11 @@ def _targets(peer: str, addresses: Sequence[str], failures: list[str]) -> tuple[
 
 
 def _rank(target: Multiaddr) -> int:
-    taken_apart = target_of(str(target))
+    taken_apart = target_of(str(target)) or udp_target_of(str(target))
     return _PREFERENCE.index(taken_apart.transport) if taken_apart is not None else len(_PREFERENCE)
 
 
-async def _close_unused(receive: trio.MemoryReceiveChannel[tuple[str, IRawConnection | Exception]]) -> None:
+async def _close_unused(receive: trio.MemoryReceiveChannel[tuple[str, Dialled | Exception]]) -> None:
     with suppress(trio.WouldBlock):
         while True:
             _, reached = receive.receive_nowait()

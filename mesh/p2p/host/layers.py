@@ -13,7 +13,7 @@ from mesh.p2p.host.greeting import GreetedChannel
 from mesh.p2p.host.private import PrivateChannel
 from mesh.p2p.host.settings import WebSocketTls
 from mesh.p2p.host.websocket import WebSocketChannel
-from mesh.p2p.host.wires import Wire
+from mesh.p2p.host.wires import ByteWire
 
 _SUFFIX = {"tcp": "", "ws": "/ws", "wss": "/tls/ws"}
 
@@ -38,7 +38,7 @@ class Layers:
             if path:
                 _read(f"[overlay] {name} {path}", read)
 
-    async def accept(self, wire: Wire, transport: str) -> None:
+    async def accept(self, wire: ByteWire, transport: str) -> None:
         """Take what a client of ``transport`` sends first. Raises trio.BrokenResourceError."""
         channel = wire.channel
         if transport == "wss":
@@ -47,7 +47,7 @@ class Layers:
             channel = await WebSocketChannel.accept(channel)
         self._lay(wire, channel, transport)
 
-    async def connect(self, wire: Wire, target: Target) -> None:
+    async def connect(self, wire: ByteWire, target: Target) -> None:
         """Ask for ``target.transport`` over a new connection. Raises trio.BrokenResourceError."""
         channel = wire.channel
         if target.transport == "wss":
@@ -59,7 +59,7 @@ class Layers:
             channel = await WebSocketChannel.connect(channel, f"{host}:{target.port}")
         self._lay(wire, channel, target.transport)
 
-    def _lay(self, wire: Wire, channel: Channel, transport: str) -> None:
+    def _lay(self, wire: ByteWire, channel: Channel, transport: str) -> None:
         top = PrivateChannel(channel, self._network_key) if self.private else GreetedChannel(channel)
         wire.lay(top, transport, _SUFFIX[transport])
 

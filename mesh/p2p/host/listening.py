@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from mesh.errors import ListenError
-from mesh.p2p.addresses import Target, target_of
+from mesh.p2p.addresses import QUIC, Target, target_of, udp_target_of
 
 _BACKLOG = 128
 
@@ -21,7 +21,7 @@ class Bound:
     asked: str
     address: str
     transport: str
-    listener: trio.SocketListener
+    socket: trio.socket.SocketType
 
 
 async def bind(addresses: Sequence[str]) -> list[Bound]:
@@ -32,35 +32,39 @@ async def bind(addresses: Sequence[str]) -> list[Bound]:
             bound.append(await _bind_one(address))  # noqa: PERF401 - what was bound is closed when one fails
     except ListenError:
         for other in bound:
-            await other.listener.aclose()
+            other.socket.close()
         raise
     return bound
 
 
 async def _bind_one(address: str) -> Bound:
     family, target = _parse(address)
-    sock = trio.socket.socket(family, socket.SOCK_STREAM)
+    stream = target.transport != QUIC
+    sock = trio.socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if stream:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         await sock.bind((target.host, target.port))
-        sock.listen(_BACKLOG)
+        if stream:
+            sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
         raise _listen_error(address, target.port, error) from error
-    real = address.replace(f"/tcp/{target.port}", f"/tcp/{sock.getsockname()[1]}", 1)
-    return Bound(address, real, target.transport, trio.SocketListener(sock))
+    protocol = "tcp" if stream else "udp"
+    real = address.replace(f"/{protocol}/{target.port}", f"/{protocol}/{sock.getsockname()[1]}", 1)
+    return Bound(address, real, target.transport, sock)
 
 
 def _parse(address: str) -> tuple[socket.AddressFamily, Target]:
     families = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6}
-    target = target_of(address)
+    target = target_of(address) or udp_target_of(address)
     if target is None or target.kind not in families:
         raise ListenError(
             f"[overlay] listen: {address!r} is not an address that can be listened on",
             remedy="Write it as /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>, with /ws or /tls/ws after it "
-            "for WebSocket; port 0 picks a free one.",
+            "for WebSocket, or as /ip4/<address>/udp/<port>/quic-v1 for QUIC; port 0 picks a free one.",
         )
     return families[target.kind], target
 

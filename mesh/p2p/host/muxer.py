@@ -13,7 +13,7 @@ from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID, Yamux
 
-from mesh.p2p.host.admission import Refusal
+from mesh.p2p.host.muxed import MuxedConnection
 from mesh.p2p.host.receiving import ReceiveBudget
 from mesh.p2p.host.wires import Wire
 
@@ -50,7 +50,7 @@ class ReceiveWindowExceeded(trio.TooSlowError):
     """The peer sent more than its windows allow; py-libp2p's reader ends the connection for this class of error."""
 
 
-class SteadyYamux(Yamux):
+class SteadyYamux(Yamux, MuxedConnection):
     """Yamux over a `Wire`.
 
     A cancelled write advances the Noise nonce and so destroys the connection: writes are never cancelled.
@@ -61,9 +61,7 @@ class SteadyYamux(Yamux):
     def __init__(self, secured: ISecureConn, peer_id: ID, wire: Wire, budget: ReceiveBudget | None = None) -> None:
         super().__init__(secured, peer_id, is_initiator=secured.is_initiator)
         self.wire = wire
-        self.overflowed = False
         self.budget = budget or ReceiveBudget(MAX_BUFFERED_BYTES)
-        self.refusal: Refusal | None = None
         self._asking = False
 
     async def start(self) -> None:
@@ -74,7 +72,7 @@ class SteadyYamux(Yamux):
             self.budget.forget(self)
 
     async def ask_for_life(self) -> None:
-        """Ping: the answer shows in the wire's ``heard_at``. No-op while the last one is still being written."""
+        """Ping. No-op while the last one is still being written."""
         if self._asking or self.event_shutting_down.is_set():
             return
         self._asking = True
@@ -107,13 +105,8 @@ class SteadyYamux(Yamux):
         return await super()._read_data_body(length)
 
     def held(self) -> int:
-        """Bytes that were received on all streams and not taken."""
+        """See `MuxedConnection.held`."""
         return sum(map(len, self.stream_buffers.values()))
-
-    def give_up(self, refusal: Refusal) -> None:
-        """All peers together sent too much, and this one the most."""
-        self.refusal = refusal
-        self.wire.abort(f"{refusal.rule}: {refusal.value} of {refusal.limit} bytes")
 
 
 class SteadyMuxer(MuxerMultistream):

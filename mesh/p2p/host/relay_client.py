@@ -18,7 +18,7 @@ from mesh.p2p.host.negotiation import negotiate
 from mesh.p2p.host.pump import STREAM_ENDED
 from mesh.p2p.host.relay import ANSWER_S, HOP, RULE
 from mesh.p2p.host.swarm import DoorSwarm
-from mesh.p2p.host.tcp import Doorkeeper
+from mesh.p2p.host.tcp import ByteDoor
 from mesh.p2p.overlay import OverlayFact, RelayLost, RelayReserved, StreamRefused
 
 # Without configured relays, so many of the peers that offer it are used.
@@ -44,7 +44,7 @@ class RelayClient:
         relays: Sequence[str],
         swarm: DoorSwarm,
         connections: Connections,
-        door: Doorkeeper,
+        door: ByteDoor,
         nursery: trio.Nursery,
         report: Callable[[OverlayFact], None],
     ) -> None:

@@ -24,6 +24,7 @@ from mesh.p2p.host.damping import Damper
 from mesh.p2p.host.delimited import PeerFault
 from mesh.p2p.host.dht import Dht
 from mesh.p2p.host.dialling import Dialler
+from mesh.p2p.host.doorkeeper import Doorkeeper
 from mesh.p2p.host.layers import Layers
 from mesh.p2p.host.listening import Bound, bind
 from mesh.p2p.host.negotiation import negotiate
@@ -31,7 +32,7 @@ from mesh.p2p.host.pump import STREAM_ENDED, Pump
 from mesh.p2p.host.router import Router
 from mesh.p2p.host.settings import HostSettings
 from mesh.p2p.host.swarm import make_host, multiaddrs
-from mesh.p2p.host.tcp import Doorkeeper, DoorTcp
+from mesh.p2p.host.tcp import ByteDoor, DoorTcp
 from mesh.p2p.host.traversal import Traversal
 from mesh.p2p.host.wires import unread_of
 from mesh.p2p.interfaces import dialable, interface_ips
@@ -82,19 +83,19 @@ class Service:
         self._complaints = Complaints(self._report, handshake_s=limits.handshake_s)
         self._admission = Admission(limits)
         self._admission.gate = Gate(settings.access)
-        self._door = Doorkeeper(
+        keeper = Doorkeeper(
             self._admission,
-            layers,
             handshake_s=limits.handshake_s,
             outbound=lambda: self._connections.outbound + self._dialler.in_progress,
             on_refused=self._complaints.refused,
             on_unsettled=self._complaints.unsettled,
         )
+        door = ByteDoor(keeper, layers)
         self._host, self._swarm = make_host(
-            settings.seed, DoorTcp(self._door, layers, bound, nursery), limits, settings.security
+            settings.seed, [DoorTcp(door, layers, bound, nursery)], limits, settings.security
         )
         self._connections = Connections(
-            str(self._host.get_id()), nursery, report=self._report, on_settled=self._door.settle
+            str(self._host.get_id()), nursery, report=self._report, on_settled=keeper.settle
         )
         self._connections.on_connected = self._greet
         self._connections.on_left = self._forget
@@ -112,7 +113,7 @@ class Service:
             self._swarm,
             self._connections,
             self._dialler,
-            self._door,
+            door,
             layers,
             self._complaints,
             bound,

@@ -1,9 +1,10 @@
 """The py-libp2p host, made of its public parts, with everything switched off that we do better or do not need."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import trio
-from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection, ISecureTransport
+from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection, ISecureTransport, ITransport
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
@@ -21,16 +22,18 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from mesh.p2p.host.limits import Limits
-from mesh.p2p.host.muxer import SteadyMuxer, SteadyYamux, current_wire
+from mesh.p2p.host.muxed import MuxedConnection
+from mesh.p2p.host.muxer import SteadyMuxer, current_wire
 from mesh.p2p.host.receiving import ReceiveBudget
-from mesh.p2p.host.tcp import DoorTcp
 from mesh.p2p.host.tls import PROTOCOL_ID as TLS
 from mesh.p2p.host.tls import TlsTransport
-from mesh.p2p.host.wires import Wire
+from mesh.p2p.host.wires import ByteWire, Wire
 
 # Inbound slots are given back by DoorTcp, and true limits are `Admission`'s: py-libp2p's own must never be the first.
 _NO_LIMIT = 10**6
 _NEGOTIATION_S = 10.0
+# What dialling gives: bytes to be secured and multiplexed, or a connection that is so already.
+Dialled: TypeAlias = IRawConnection | MuxedConnection
 
 
 class DoorSwarm(Swarm):
@@ -57,10 +60,20 @@ class DoorSwarm(Swarm):
         """Secure a connection that somebody made to us without dialling a listener, and serve it until it ends."""
         await self._handle_inbound_connection(wire, Multiaddr("/p2p-circuit"))
 
-    async def secure_and_add(self, raw_conn: IRawConnection, peer: ID) -> None:
-        """Upgrade a connection that we dialled: is it ``peer``? Multiplex and register it. Raises SwarmException."""
-        wire_of(raw_conn)
-        await self.upgrade_outbound_raw_conn(raw_conn, peer)
+    async def secure_and_add(self, dialled: Dialled, peer: ID) -> None:
+        """Register a connection that we dialled, upgraded where it must be: is it ``peer``? Raises SwarmException."""
+        wire = wire_of(dialled)
+        if not isinstance(dialled, MuxedConnection):
+            await self.upgrade_outbound_raw_conn(dialled, peer)
+            return
+        if dialled.peer_id != peer:
+            wire.abort("is somebody else")
+            raise SwarmException(f"it is {dialled.peer_id}, not {peer}")
+        try:
+            await self.add_conn(dialled, direction="outbound")
+        except BaseException:
+            wire.abort("given up")
+            raise
 
 
 class QuietHost(BasicHost):
@@ -84,9 +97,9 @@ class QuietHost(BasicHost):
 
 
 def make_host(
-    seed: bytes, transport: DoorTcp, limits: Limits, security: Sequence[str] = ("noise",)
+    seed: bytes, transports: Sequence[ITransport], limits: Limits, security: Sequence[str] = ("noise",)
 ) -> tuple[QuietHost, DoorSwarm]:
-    """A host with the identity of ``seed`` that speaks what ``transport`` does, Noise or TLS, and Yamux."""
+    """A host with the identity of ``seed``; over ``transports`` of bytes it speaks Noise or TLS, and Yamux."""
     key_pair = create_new_key_pair(seed)
     peer_id = ID.from_pubkey(key_pair.public_key)
     peerstore = PeerStore()
@@ -100,7 +113,7 @@ def make_host(
         peer_id,
         peerstore,
         upgrader,
-        transports=[transport],
+        transports=list(transports),
         retry_config=RetryConfig(max_retries=0),
         connection_config=ConnectionConfig(
             max_connections=_NO_LIMIT,
@@ -140,13 +153,15 @@ async def read_up_to(stream: INetStream, limit: int, timeout_s: float) -> bytes:
 
 def _is_closed(conn: INetConn) -> bool:
     muxed = conn.muxed_conn
-    return isinstance(muxed, SteadyYamux) and muxed.wire.closed.is_set()
+    return isinstance(muxed, MuxedConnection) and muxed.wire.closed.is_set()
 
 
-def wire_of(raw_conn: IRawConnection) -> Wire:
+def wire_of(made: Dialled) -> Wire:
     """The wire of a connection that is being upgraded in this task."""
-    wire = raw_conn.stream  # type: ignore[attr-defined]
-    assert isinstance(wire, Wire)
+    if isinstance(made, MuxedConnection):
+        return made.wire
+    wire = made.stream  # type: ignore[attr-defined]
+    assert isinstance(wire, ByteWire)
     current_wire.set(wire)
     return wire
 

@@ -1,11 +1,8 @@
-"""The TCP door: connections are counted before they are read, and each has a life of its own.
-
-py-libp2p keeps the task and the slot of every inbound connection for good. Here what served a connection ends with it.
-"""
+"""TCP and what is laid over it, accepted through a `Doorkeeper` and dialled."""
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import trio
 from libp2p.abc import IListener, IRawConnection
@@ -16,41 +13,29 @@ from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
 from mesh.p2p.addresses import target_of
-from mesh.p2p.host.admission import Admission, Refusal
+from mesh.p2p.host.admission import Refusal
+from mesh.p2p.host.doorkeeper import Doorkeeper
 from mesh.p2p.host.layers import Layers
 from mesh.p2p.host.listening import Bound
-from mesh.p2p.host.wires import Wire, tcp_wire
+from mesh.p2p.host.wires import ByteWire, tcp_wire
 
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 _DESCRIPTOR_PAUSE_S = 0.1
 
 
-class Doorkeeper:
-    """Accepts connections as long as `Admission` lets it, and serves each in a scope that ends with the connection."""
+class ByteDoor:
+    """Accepts TCP connections, with what is laid over them, for a `Doorkeeper`."""
 
-    def __init__(
-        self,
-        admission: Admission,
-        layers: Layers,
-        *,
-        handshake_s: float,
-        outbound: Callable[[], int],
-        on_refused: Callable[[str, Refusal], None],
-        on_unsettled: Callable[[Wire], None],
-    ) -> None:
-        self._admission = admission
+    def __init__(self, keeper: Doorkeeper, layers: Layers) -> None:
+        self._keeper = keeper
         self._layers = layers
-        self._handshake_s = handshake_s
-        self._outbound = outbound
-        self._on_refused = on_refused
-        self._on_unsettled = on_unsettled
-        self._in_handshake: set[Wire] = set()
 
     async def serve(self, bound: Bound, handler: THandler) -> None:
         """Accept for ever."""
+        listener = trio.SocketListener(bound.socket)
         async with trio.open_nursery() as nursery:
             while True:
-                stream = await self._accept(bound.listener)
+                stream = await self._accept(listener)
                 wire = self._admit(stream)
                 if wire is not None:
                     nursery.start_soon(self._serve_one, wire, bound.transport, handler)
@@ -62,75 +47,38 @@ class Doorkeeper:
             except OSError as error:
                 if error.errno not in _OUT_OF_DESCRIPTORS:
                     raise
-                self._on_refused("", Refusal("file_descriptors", "the process's limit", os.strerror(error.errno)))
+                self._keeper.refuse(Refusal("file_descriptors", "the process's limit", os.strerror(error.errno)))
                 await trio.sleep(_DESCRIPTOR_PAUSE_S)
 
-    async def receive(self, wire: Wire, handler: THandler, transport: str = "") -> None:
-        """Serve a connection that came otherwise than to a socket of ours, as long as `Admission` lets it.
+    async def receive(self, wire: ByteWire, handler: THandler, transport: str = "") -> None:
+        """Serve a connection that came otherwise than to a socket of ours, as long as it is admitted.
 
         ``transport`` is what was spoken below it (``tcp``); empty where its bytes have been in other layers already.
         """
-        if self._is_admitted(wire):
+        if self._keeper.admits(wire):
             await self._serve_one(wire, transport, handler)
 
-    def _admit(self, stream: trio.SocketStream) -> Wire | None:
+    def _admit(self, stream: trio.SocketStream) -> ByteWire | None:
         try:
             wire = tcp_wire(stream, inbound=True)
         except OSError:  # it hung up before we looked
             stream.socket.close()
             return None
-        return wire if self._is_admitted(wire) else None
+        return wire if self._keeper.admits(wire) else None
 
-    def _is_admitted(self, wire: Wire) -> bool:
-        refusal = self._admission.arrive(wire.host, trio.current_time(), outbound=self._outbound())
-        if refusal is not None:
-            wire.abort(refusal.rule)
-            self._on_refused(wire.address, refusal)
-            return False
-        self._in_handshake.add(wire)
-        return True
+    async def _serve_one(self, wire: ByteWire, transport: str, handler: THandler) -> None:
+        async def serve() -> None:
+            if transport:
+                await self._layers.accept(wire, transport)
+            await handler(wire)
 
-    async def _serve_one(self, wire: Wire, transport: str, handler: THandler) -> None:
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._end_with, wire, nursery.cancel_scope)
-                nursery.start_soon(self._hurry, wire)
-                try:
-                    if transport:
-                        await self._layers.accept(wire, transport)
-                    await handler(wire)
-                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                    wire.failure = wire.failure or error
-                wire.abort("the handshake failed")
-        finally:
-            wire.abort("closed by us")
-            self.settle(wire)
-            self._admission.leave(wire.host)
-
-    async def _hurry(self, wire: Wire) -> None:
-        """One deadline for all of it: TLS, WebSocket, the network key, and what libp2p does itself."""
-        await trio.sleep_until(wire.opened_at + self._handshake_s)
-        if not wire.settled:
-            wire.failure = trio.TooSlowError()
-            wire.abort("did not prove who it is in time")
-
-    async def _end_with(self, wire: Wire, scope: trio.CancelScope) -> None:
-        await wire.closed.wait()
-        scope.cancel()
-
-    def settle(self, wire: Wire) -> None:
-        """The handshake is over: well if the wire says so, else it is reported. Later calls do nothing."""
-        if wire in self._in_handshake:
-            self._in_handshake.remove(wire)
-            self._admission.settled(wire.host)
-            if not wire.settled:
-                self._on_unsettled(wire)
+        await self._keeper.keep(wire, serve)
 
 
 class DoorListener(IListener):
     """A listener of py-libp2p's kind, over sockets that are bound already."""
 
-    def __init__(self, door: Doorkeeper, bound: Sequence[Bound], handler: THandler, nursery: trio.Nursery) -> None:
+    def __init__(self, door: ByteDoor, bound: Sequence[Bound], handler: THandler, nursery: trio.Nursery) -> None:
         self._door = door
         self._bound = {Multiaddr(one.address): one for one in bound}
         self._handler = handler
@@ -150,13 +98,13 @@ class DoorListener(IListener):
     async def close(self) -> None:
         """Close the sockets."""
         for one in self._serving:
-            await one.listener.aclose()
+            one.socket.close()
 
 
 class DoorTcp(TCP):
-    """TCP and WebSocket, whose inbound side is a `Doorkeeper` and whose connections are `Wire`."""
+    """TCP and WebSocket, whose inbound side is a `ByteDoor` and whose connections are `ByteWire`."""
 
-    def __init__(self, door: Doorkeeper, layers: Layers, bound: Sequence[Bound], nursery: trio.Nursery) -> None:
+    def __init__(self, door: ByteDoor, layers: Layers, bound: Sequence[Bound], nursery: trio.Nursery) -> None:
         super().__init__()
         self._door = door
         self._layers = layers

@@ -25,7 +25,7 @@ from mesh.p2p.host.reachability import AUTONAT, Reachability
 from mesh.p2p.host.relay import HOP, STOP, Relay
 from mesh.p2p.host.relay_client import RelayClient
 from mesh.p2p.host.swarm import DoorSwarm, QuietHost
-from mesh.p2p.host.tcp import Doorkeeper
+from mesh.p2p.host.tcp import ByteDoor
 from mesh.p2p.host.wires import tcp_wire
 from mesh.p2p.interfaces import dialable, interface_ips
 from mesh.p2p.overlay import DialFailed, OverlayFact, PortMapped, RelayReserved, StreamRefused
@@ -45,7 +45,7 @@ class Traversal:
         swarm: DoorSwarm,
         connections: Connections,
         dialler: Dialler,
-        door: Doorkeeper,
+        door: ByteDoor,
         layers: Layers,
         complaints: Complaints,
         bound: Sequence[Bound],

@@ -1,4 +1,4 @@
-"""One connection to another machine, before libp2p: bytes, when something was last heard, and why it ended."""
+"""One connection to another machine, below libp2p: its bytes, when something was last heard, and why it ended."""
 
 import select
 from collections.abc import Callable, Iterable
@@ -14,16 +14,15 @@ from mesh.p2p.host.private import NetworkKeyDiffers
 RELAYED = "relay"
 
 
-class Wire(ReadWriteCloser):
-    """A connection over any `Channel`: reads ahead, knows when it last heard anything, and why it ended.
+class Wire:
+    """A connection: who it leads to, when it was last heard, whether its handshake is over, and why it ended.
 
     ``hang_up`` ends it at once, without waiting for anybody; readers and writers must wake up from it.
     """
 
     def __init__(
-        self, channel: Channel, remote: tuple[str, int], *, inbound: bool, transport: str, hang_up: Callable[[], None]
+        self, remote: tuple[str, int], address: str, *, inbound: bool, transport: str, hang_up: Callable[[], None]
     ) -> None:
-        self.channel = channel
         self.socket: trio.socket.SocketType | None = None  # of TCP, whatever was laid over it
         self.inbound = inbound
         self.transport = transport
@@ -34,12 +33,9 @@ class Wire(ReadWriteCloser):
         self.network_key_differs = ""
         self.end_reason = ""
         self.closed = trio.Event()
-        self.address = _multiaddr(remote)
+        self.address = address
         self._remote = remote
         self._hang_up = hang_up
-        self._ahead = bytearray()
-        self._reading = trio.Lock()
-        self._writing = trio.Lock()
 
     @property
     def host(self) -> str:
@@ -49,6 +45,34 @@ class Wire(ReadWriteCloser):
     def get_remote_address(self) -> tuple[str, int] | None:
         """Host and port of the other end, IPv6 too."""
         return self._remote
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes have been received that nobody has asked for yet."""
+        return False
+
+    def ended(self, reason: str) -> None:
+        """Remember the first reason."""
+        self.end_reason = self.end_reason or reason
+
+    def abort(self, reason: str) -> None:
+        """Close it at once, whatever is being written: a frozen peer must not be able to hold us."""
+        self.ended(reason)
+        self._hang_up()
+        self.closed.set()
+
+
+class ByteWire(Wire, ReadWriteCloser):
+    """A wire of bytes in order, over any `Channel`: libp2p secures and multiplexes it. It reads ahead."""
+
+    def __init__(
+        self, channel: Channel, remote: tuple[str, int], *, inbound: bool, transport: str, hang_up: Callable[[], None]
+    ) -> None:
+        super().__init__(remote, _multiaddr(remote), inbound=inbound, transport=transport, hang_up=hang_up)
+        self.channel = channel
+        self._ahead = bytearray()
+        self._reading = trio.Lock()
+        self._writing = trio.Lock()
 
     def lay(self, channel: Channel, transport: str, suffix: str) -> None:
         """From now on bytes go through ``channel``, which lies over the one before: ``/ws`` over TCP."""
@@ -87,7 +111,7 @@ class Wire(ReadWriteCloser):
 
     @property
     def is_behind(self) -> bool:
-        """Whether bytes have been received that nobody has asked for yet."""
+        """See `Wire.is_behind`."""
         return bool(self._ahead)
 
     async def write(self, data: bytes) -> None:
@@ -104,16 +128,6 @@ class Wire(ReadWriteCloser):
         """Close it."""
         self.abort("closed by us")
 
-    def ended(self, reason: str) -> None:
-        """Remember the first reason."""
-        self.end_reason = self.end_reason or reason
-
-    def abort(self, reason: str) -> None:
-        """Close it at once, whatever is being written: a frozen peer must not be able to hold us."""
-        self.ended(reason)
-        self._hang_up()
-        self.closed.set()
-
 
 def unread_of(wires: Iterable[Wire]) -> set[Wire]:
     """Those of whom something has arrived that was not taken yet, be it in the kernel."""
@@ -129,10 +143,10 @@ def unread_of(wires: Iterable[Wire]) -> set[Wire]:
     return found | {waiting[number] for number, _ in poll.poll(0)}
 
 
-def tcp_wire(stream: trio.SocketStream, *, inbound: bool) -> Wire:
+def tcp_wire(stream: trio.SocketStream, *, inbound: bool) -> ByteWire:
     """The wire of a TCP connection. Raises OSError when it is gone already."""
     host, port = stream.socket.getpeername()[:2]
-    wire = Wire(stream, (str(host), int(port)), inbound=inbound, transport="tcp", hang_up=stream.socket.close)
+    wire = ByteWire(stream, (str(host), int(port)), inbound=inbound, transport="tcp", hang_up=stream.socket.close)
     wire.socket = stream.socket
     return wire
 
