@@ -11,7 +11,7 @@ from mesh.p2p.session import Session
 
 
 class Link:
-    """State of one peer; `mesh.p2p.peers` changes it."""
+    """State of one peer; `mesh.p2p.links` changes it."""
 
     def __init__(self, peer: str, heartbeat_s: float, now: float) -> None:
         self.peer = peer

@@ -231,7 +231,7 @@ async def test_a_hundred_bad_peers_leave_nothing_behind():
         await asyncio.sleep(1)
         assert len(asyncio.all_tasks()) == tasks
         assert set(a.peers._links) == {"b"}
-        assert not a.peers._membership.members.keys() - {"b"}
+        assert not a.peers._links.membership.members.keys() - {"b"}
         assert (await made["b"].peers.call("a", "echo", {}, b"x", timeout=1)).body == b"x"
         assert len(a.of("peer.misbehaved")) > 50
 
