@@ -16,8 +16,8 @@ _MULTIHASHES = ((b"\x00\x24", 38), (b"\x12\x20", 34))
 
 _HOSTS = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
 QUIC = "quic-v1"
-# Spoken by py-libp2p in ways that this node cannot keep safe; docs/overlay.md has the reasons.
-_NOT_SPOKEN = {"quic": "QUIC", QUIC: "QUIC", "webtransport": "WebTransport", "webrtc-direct": "WebRTC"}
+# docs/overlay.md has the reasons.
+_NOT_SPOKEN = {"quic": "QUIC of before RFC 9000", "webtransport": "WebTransport", "webrtc-direct": "WebRTC"}
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,18 @@ def _is_ip(target: Target) -> bool:
 
 
 def _refuse_what_is_not_spoken(multiaddr: str, *, private: bool) -> None:
-    names = [_NOT_SPOKEN[part] for part in multiaddr.split("/") if part in _NOT_SPOKEN]
+    parts = multiaddr.split("/")
+    names = [_NOT_SPOKEN[part] for part in parts if part in _NOT_SPOKEN]
+    why = "py-libp2p's would let strangers past every limit on connections, handshakes and memory"
+    if private and not names and QUIC in parts:
+        names, why = ["QUIC"], "a network key protects TCP and WebSocket alone"
     if not names:
         return
-    why = (
-        "a network key protects TCP and WebSocket alone"
-        if private
-        else "py-libp2p's would let strangers past every limit on connections, handshakes and memory"
-    )
     raise ConfigError(
         f"[overlay] listen has {multiaddr!r}, and this node does not speak {names[-1]}: {why}",
-        remedy="Listen on TCP (/ip4/0.0.0.0/tcp/4701), WebSocket (…/tcp/4702/ws) or both.",
+        remedy="Listen on TCP (/ip4/0.0.0.0/tcp/4701), WebSocket (…/tcp/4702/ws) or both."
+        if private
+        else "Listen on TCP (/ip4/0.0.0.0/tcp/4701), WebSocket (…/tcp/4702/ws), QUIC (…/udp/4701/quic-v1) or several.",
     )
 
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 from mesh.errors import ListenError
 from mesh.p2p import network_key
 from mesh.p2p.access import Access
-from mesh.p2p.addresses import target_of
+from mesh.p2p.addresses import target_of, udp_target_of
 from mesh.p2p.overlay import (
     Connected,
     DialFailed,
@@ -374,6 +374,10 @@ def over_wss_with_tls(directory: Path) -> dict[str, object]:
     }
 
 
+def over_quic(_: Path) -> dict[str, object]:
+    return {"listen": ["/ip4/127.0.0.1/udp/0/quic-v1"]}
+
+
 class ProcessContract(OverlayContract):
     """Three processes; every test of a class has the same three."""
 
@@ -409,7 +413,7 @@ class ProcessContract(OverlayContract):
         for node in (a, b):
             (fact,) = node.heard.of(Connected)
             assert (fact.transport, fact.security) == (self.transport, self.security)
-            assert target_of(fact.address).transport == self.transport
+            assert (target_of(fact.address) or udp_target_of(fact.address)).transport == self.transport
 
 
 @pytest.mark.e2e
@@ -428,3 +432,9 @@ class TestProcessOverlayOverWebSocketWithANetworkKey(ProcessContract):
 class TestProcessOverlayOverSecureWebSocketWithTls(ProcessContract):
     settings = staticmethod(over_wss_with_tls)
     transport, security = "wss", "/tls/1.0.0"
+
+
+@pytest.mark.e2e
+class TestProcessOverlayOverQuic(ProcessContract):
+    settings = staticmethod(over_quic)
+    transport, security = "quic-v1", "/tls/1.0.0"

@@ -1,12 +1,12 @@
-// What a libp2p peer that is not ours sees of a node: `node conversation.mjs ADDRESS MESH`, in the directory of the
-// example client. Prints one line of JSON, which test_js_client.py judges.
+// What a libp2p peer that is not ours sees of a node: `node conversation.mjs ADDRESS MESH [MODULE OF QUIC]`, in the directory
+// of the example client. Prints one line of JSON, which test_js_client.py judges.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { multiaddr } from '@multiformats/multiaddr'
 import { CallFailed, MeshClient, followOffers } from './client.js'
 import { createHost } from './host.js'
 
-const [address, mesh] = process.argv.slice(2)
+const [address, mesh, moduleOfQuic] = process.argv.slice(2)
 const seen = {}
 
 async function failureOf (promise) {
@@ -77,8 +77,9 @@ async function follow (host) {
   seen.gossip = heard[1]
 }
 
-const host = await createHost()
-const stranger = await createHost()
+const options = moduleOfQuic ? { transports: [(await import(moduleOfQuic)).quic()] } : {}
+const host = await createHost(options)
+const stranger = await createHost(options)
 try {
   await identifyAndPing(host)
   const client = await MeshClient.connect(host, address, { mesh, name: 'js', heartbeatMs: 500 })

@@ -1,4 +1,4 @@
-"""Examples in JavaScript, run by Node.js with exactly what their lock files pin."""
+"""Programs in JavaScript, run by Node.js with exactly what their lock files pin."""
 
 import asyncio
 import fcntl
@@ -22,13 +22,16 @@ def copy_of(example: str, directory: Path) -> Path:
     """A copy of ``examples/<example>`` below ``directory``, beside what it needs."""
     copied = directory / example
     shutil.copytree(ROOT / "examples" / example, copied, ignore=shutil.ignore_patterns("node_modules"))
-    (copied / "node_modules").symlink_to(modules(example))
+    (copied / "node_modules").symlink_to(modules(ROOT / "examples" / example))
     return copied
 
 
-def modules(example: str) -> Path:
-    """What the lock file of an example pins, installed once for all tests that come after."""
-    source, cache = ROOT / "examples" / example, ROOT / "build" / example
+def modules(source: Path, command: str = "ci") -> Path:
+    """What the lock file in ``source`` pins, installed once for all tests that come after.
+
+    ``command`` is ``install`` where the lock leaves out parts that are for other machines.
+    """
+    cache = ROOT / "build" / source.name
     digest = hashlib.sha256(b"".join((source / name).read_bytes() for name in INSTALLED)).hexdigest()[:16]
     home = cache / digest
     cache.mkdir(parents=True, exist_ok=True)
@@ -38,8 +41,8 @@ def modules(example: str) -> Path:
             home.mkdir(exist_ok=True)
             for name in INSTALLED:
                 shutil.copy(source / name, home)
-            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-            done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=180, check=False)
+            line = ["npm", command, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+            done = subprocess.run(line, cwd=home, capture_output=True, text=True, timeout=180, check=False)
             assert done.returncode == 0, done.stderr
             (home / "installed").touch()
     return home / "node_modules"

@@ -14,7 +14,7 @@ from libp2p.security.exceptions import HandshakeFailure
 from libp2p.security.tls import certificate
 from libp2p.security.tls.transport import TLSTransport
 
-from mesh.p2p.host import tls
+from mesh.p2p.host import certificates
 from mesh.p2p.host.tls import TlsTransport
 from mesh.p2p.host.wires import ByteWire
 
@@ -124,7 +124,7 @@ def with_junk_for_identity(private_key, template):
 )
 def test_a_certificate_that_proves_nothing_is_refused(forge: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(tls, "generate_certificate", forge)
+        patch.setattr(certificates, "generate_certificate", forge)
         liar = TlsTransport(OTHER)
 
     async def main() -> None:

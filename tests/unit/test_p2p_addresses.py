@@ -2,7 +2,16 @@ import pytest
 
 from mesh.errors import ConfigError
 from mesh.identity import Identity
-from mesh.p2p.addresses import MAX_ADDRESSES, Target, check_listen, is_peer_id, merged, static_peers, target_of
+from mesh.p2p.addresses import (
+    MAX_ADDRESSES,
+    Target,
+    check_listen,
+    is_peer_id,
+    merged,
+    static_peers,
+    target_of,
+    udp_target_of,
+)
 
 PEER = Identity(bytes(32)).peer_id
 OWN = Identity(bytes([1] * 32)).peer_id
@@ -72,6 +81,32 @@ def test_what_is_neither_is_no_target(address: str):
     assert target_of(address) is None
 
 
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("/ip4/192.0.2.7/udp/4701/quic-v1", Target("ip4", "192.0.2.7", 4701, "quic-v1")),
+        (f"/dns6/a.example/udp/1/quic-v1/p2p/{PEER}", Target("dns6", "a.example", 1, "quic-v1")),
+        ("/ip4/192.0.2.7/tcp/4701", None),
+        ("/ip4/192.0.2.7/tcp/4701/quic-v1", None),
+        ("/ip4/192.0.2.7/udp/4701", None),
+        ("/ip4/192.0.2.7/udp/4701/quic", None),
+        ("/ip4/192.0.2.7/udp/65536/quic-v1", None),
+        ("/ip4/192.0.2.7/udp/4701/quic-v1/webtransport", None),
+    ],
+)
+def test_an_address_of_quic_is_taken_apart(address: str, target: Target | None):
+    assert udp_target_of(address) == target
+
+
+def test_quic_may_share_the_number_of_a_port_of_tcp():
+    check_listen(["/ip4/0.0.0.0/tcp/4701", "/ip4/0.0.0.0/udp/4701/quic-v1"], private=False, certificate=False)
+
+
+def test_a_network_key_is_not_for_quic():
+    with pytest.raises(ConfigError, match="a network key protects TCP and WebSocket alone"):
+        check_listen(["/ip4/0.0.0.0/udp/4701/quic-v1"], private=True, certificate=False)
+
+
 def test_transports_beside_each_other_may_be_listened_on():
     check_listen(
         [
@@ -89,7 +124,8 @@ def test_transports_beside_each_other_may_be_listened_on():
 @pytest.mark.parametrize(
     ("listen", "says"),
     [
-        (["/ip4/0.0.0.0/udp/1/quic-v1"], "QUIC"),
+        (["/ip4/0.0.0.0/udp/1/quic"], "QUIC of before RFC 9000"),
+        (["/ip4/0.0.0.0/udp/1/quic-v1", "/ip4/0.0.0.0/udp/01/quic-v1"], "on one port"),
         (["/ip4/0.0.0.0/udp/1/quic-v1/webtransport"], "WebTransport"),
         (["/ip4/0.0.0.0/udp/1/webrtc-direct"], "WebRTC"),
         (["/ip4/0.0.0.0/tcp/1/tls/ws"], "certificate"),

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Callable
 from typing import NoReturn
 
 import trio
@@ -16,19 +17,11 @@ _BACKLOG = 100_000
 _READ_BYTES = 64 * 1024
 
 
-def leave() -> NoReturn:
-    """End the process: the node is gone, there is nobody to work for and nothing to save.
-
-    The kernel closes every connection. Leaving py-libp2p in an orderly way takes 0.2 s for each, and can hang on a
-    peer that does not read.
-    """
-    os._exit(0)
-
-
 class Control:
-    """Notices out, commands in."""
+    """Notices out, commands in. ``before_leaving`` is called when the process ends, and must not wait."""
 
     def __init__(self, link: trio.SocketStream) -> None:
+        self.before_leaving: Callable[[], None] = lambda: None
         self._link = link
         self._send: trio.MemorySendChannel[bytes]
         self._receive: trio.MemoryReceiveChannel[bytes]
@@ -40,7 +33,7 @@ class Control:
         if isinstance(notice, wire.Gossip) and waiting > _GOSSIP_BACKLOG:
             return
         if waiting > _BACKLOG:
-            leave()
+            self.leave()
         self._send.send_nowait(wire.line(notice))
 
     async def write(self) -> None:
@@ -52,11 +45,26 @@ class Control:
             try:
                 await self._link.send_all(b"".join(parts))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                leave()
+                self.leave()
 
     async def finish(self) -> None:
         """Return from `write` once everything that was queued is sent."""
         await self._send.aclose()
+
+    def leave(self) -> NoReturn:
+        """End the process: the node is gone, there is nobody to work for and nothing to save.
+
+        The kernel closes what it knows as connections. Leaving py-libp2p in an orderly way takes 0.2 s for each, and
+        can hang on a peer that does not read.
+        """
+        self.before_leaving()
+        os._exit(0)
+
+    async def leave_when_told(self) -> None:
+        """`leave` at SIGTERM."""
+        with trio.open_signal_receiver(signal.SIGTERM) as told:
+            async for _ in told:
+                self.leave()
 
     async def commands(self) -> AsyncIterator[wire.Command]:
         """The node's commands. `leave` at their end."""
@@ -67,7 +75,7 @@ class Control:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if not data or len(buffer) > wire.MAX_LINE_BYTES:
-                leave()
+                self.leave()
             buffer += data
             *lines, rest = buffer.split(b"\n")
             buffer = bytearray(rest)

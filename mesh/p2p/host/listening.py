@@ -16,20 +16,21 @@ _BACKLOG = 128
 
 @dataclass(frozen=True)
 class Bound:
-    """A listening socket, and the multiaddr it is bound to (with its real port)."""
+    """A listening socket (``raw`` is the same, without trio), and the multiaddr it is bound to, with its real port."""
 
     asked: str
     address: str
     transport: str
+    raw: socket.socket
     socket: trio.socket.SocketType
 
 
-async def bind(addresses: Sequence[str]) -> list[Bound]:
+def bind(addresses: Sequence[str]) -> list[Bound]:
     """Bind every address, or none. Raises ListenError that names the address and what to do."""
     bound: list[Bound] = []
     try:
         for address in addresses:
-            bound.append(await _bind_one(address))  # noqa: PERF401 - what was bound is closed when one fails
+            bound.append(_bind_one(address))  # noqa: PERF401 - what was bound is closed when one fails
     except ListenError:
         for other in bound:
             other.socket.close()
@@ -37,16 +38,17 @@ async def bind(addresses: Sequence[str]) -> list[Bound]:
     return bound
 
 
-async def _bind_one(address: str) -> Bound:
+def _bind_one(address: str) -> Bound:
     family, target = _parse(address)
     stream = target.transport != QUIC
-    sock = trio.socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
+    sock = socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
     try:
+        sock.setblocking(False)
         if stream:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        await sock.bind((target.host, target.port))
+        sock.bind((target.host, target.port))
         if stream:
             sock.listen(_BACKLOG)
     except OSError as error:
@@ -54,7 +56,7 @@ async def _bind_one(address: str) -> Bound:
         raise _listen_error(address, target.port, error) from error
     protocol = "tcp" if stream else "udp"
     real = address.replace(f"/{protocol}/{target.port}", f"/{protocol}/{sock.getsockname()[1]}", 1)
-    return Bound(address, real, target.transport, sock)
+    return Bound(address, real, target.transport, sock, trio.socket.from_stdlib_socket(sock))
 
 
 def _parse(address: str) -> tuple[socket.AddressFamily, Target]:

@@ -31,6 +31,10 @@ class MuxedConnection(IMuxedConn):
     def held(self) -> int:
         """Bytes that were received on all streams and not taken."""
 
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Host and port of the peer."""
+        return self.wire.get_remote_address()
+
     def give_up(self, refusal: Refusal) -> None:
         """All peers together sent too much, and this one the most."""
         self.refusal = refusal

@@ -1,7 +1,5 @@
 """Joins a libp2p stream to its local connection: bytes go both ways unparsed, and so do ends."""
 
-from typing import Any
-
 import trio
 from libp2p.abc import INetStream
 from libp2p.exceptions import BaseLibp2pError
@@ -9,9 +7,10 @@ from libp2p.io.exceptions import IOException
 from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
 from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE
 
+from mesh.p2p.host import flow
+
 # One frame of Yamux in one message of Noise. 64 KiB took two of the first and three of the second.
 CHUNK_BYTES = MAX_PLAINTEXT_LENGTH - HEADER_SIZE
-_WINDOW_POLL_S = 0.005
 # How long a peer may go on sending on a stream that the node let go of.
 _LINGER_S = 10.0
 STREAM_ENDED = (EOFError, IOException, BaseLibp2pError, KeyError)
@@ -23,7 +22,6 @@ class Pump:
 
     def __init__(self, stream: INetStream, local: trio.SocketStream, closed_by_node: trio.Event) -> None:
         self._stream = stream
-        self._muxed: Any = stream.muxed_stream  # type: ignore[attr-defined]
         self._local = local
         self._node_listens = True
         self._broken = False
@@ -54,14 +52,7 @@ class Pump:
             self._break()
 
     async def _write(self, data: bytes) -> None:
-        """Wait for the peer's window as long as it takes: py-libp2p gives up, and the stream with it, after 5 s."""
-        sent = 0
-        while sent < len(data):
-            while self._muxed.send_window <= 0 and not self._muxed.closed:  # noqa: ASYNC110 - it has no event
-                await trio.sleep(_WINDOW_POLL_S)
-            part = data[sent : sent + max(self._muxed.send_window, 1)]
-            await self._stream.write(part)
-            sent += len(part)
+        await flow.send(self._stream, data)
 
     async def _to_node(self) -> None:
         try:
@@ -69,7 +60,7 @@ class Pump:
                 await self._hand_over(data)
         except STREAM_ENDED:
             pass
-        if self._lost():
+        if flow.lost(self._stream):
             self._break()
         elif self._node_listens:
             await self._end_for_node()
@@ -86,10 +77,6 @@ class Pump:
             await self._local.send_eof()
         except (*_LOCAL_ENDED, OSError):
             self._node_listens = False
-
-    def _lost(self) -> bool:
-        """py-libp2p reports a reset and a lost connection as an ordinary end."""
-        return bool(self._muxed.reset_received or self._muxed.muxed_conn.event_shutting_down.is_set())
 
     async def _linger(self) -> None:
         await self._closed_by_node.wait()

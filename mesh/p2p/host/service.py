@@ -15,6 +15,7 @@ from libp2p.tools.anyio_service import background_trio_service
 
 from mesh.errors import ListenError, MeshError
 from mesh.p2p.access import Access, Gate
+from mesh.p2p.addresses import QUIC
 from mesh.p2p.host import gossip, identify, wire
 from mesh.p2p.host.admission import Admission, Refusal, refusal_of
 from mesh.p2p.host.complaints import Complaints
@@ -29,10 +30,11 @@ from mesh.p2p.host.layers import Layers
 from mesh.p2p.host.listening import Bound, bind
 from mesh.p2p.host.negotiation import negotiate
 from mesh.p2p.host.pump import STREAM_ENDED, Pump
+from mesh.p2p.host.receiving import ReceiveBudget
 from mesh.p2p.host.router import Router
 from mesh.p2p.host.settings import HostSettings
 from mesh.p2p.host.swarm import make_host, multiaddrs
-from mesh.p2p.host.tcp import ByteDoor, DoorTcp
+from mesh.p2p.host.transports import make_transports
 from mesh.p2p.host.traversal import Traversal
 from mesh.p2p.host.wires import unread_of
 from mesh.p2p.interfaces import dialable, interface_ips
@@ -56,7 +58,7 @@ async def serve(settings: HostSettings) -> None:
         try:
             layers = Layers(settings.network_key, settings.wss)
             layers.check()
-            bound = await bind(settings.listen)
+            bound = bind(settings.listen)
         except ListenError as error:
             control.send(wire.StartFailed(error.what, error.remedy))
             await control.finish()
@@ -90,10 +92,9 @@ class Service:
             on_refused=self._complaints.refused,
             on_unsettled=self._complaints.unsettled,
         )
-        door = ByteDoor(keeper, layers)
-        self._host, self._swarm = make_host(
-            settings.seed, [DoorTcp(door, layers, bound, nursery)], limits, settings.security
-        )
+        budget = ReceiveBudget(limits.max_receive_bytes)
+        door, transports = make_transports(settings, bound, keeper, layers, budget, nursery)
+        self._host, self._swarm = make_host(settings.seed, transports, limits, budget, settings.security)
         self._connections = Connections(
             str(self._host.get_id()), nursery, report=self._report, on_settled=keeper.settle
         )
@@ -134,9 +135,11 @@ class Service:
         self._closed_by_node: dict[int, trio.Event] = {}
         self._floods = Damper(burst=_STREAM_FLOOD, per_s=_STREAM_FLOOD_PER_S)
         self._stream_ids = itertools.count(1)
+        control.before_leaving = self._say_goodbye
 
     async def run(self) -> None:
-        """Serve until `mesh.p2p.host.control.leave`."""
+        """Serve until `Control.leave`."""
+        self._nursery.start_soon(self._control.leave_when_told)
         self._swarm.register_notifee(self._connections)
         self._guard_stream_handlers()
         for protocol in self._settings.protocols:
@@ -354,6 +357,12 @@ class Service:
         if self._connections.of(connection.peer) is None:
             with suppress(PeerStoreError):
                 self._host.get_peerstore().clear_peerdata(peer_id)
+
+    def _say_goodbye(self) -> None:
+        """To those whose connection the kernel does not close for us."""
+        for connection in self._connections:
+            if connection.wire.transport == QUIC:
+                connection.wire.abort("closed by us")
 
     def _refuse_own_identity(self, connection: Connection) -> None:
         refusal = Refusal("own_identity", "one node with an identity", connection.peer)

@@ -97,7 +97,11 @@ class QuietHost(BasicHost):
 
 
 def make_host(
-    seed: bytes, transports: Sequence[ITransport], limits: Limits, security: Sequence[str] = ("noise",)
+    seed: bytes,
+    transports: Sequence[ITransport],
+    limits: Limits,
+    budget: ReceiveBudget,
+    security: Sequence[str] = ("noise",),
 ) -> tuple[QuietHost, DoorSwarm]:
     """A host with the identity of ``seed``; over ``transports`` of bytes it speaks Noise or TLS, and Yamux."""
     key_pair = create_new_key_pair(seed)
@@ -108,7 +112,7 @@ def make_host(
         secure_transports_by_protocol=dict(_secured(name, key_pair) for name in security),
         muxer_transports_by_protocol={},
     )
-    upgrader.muxer_multistream = SteadyMuxer(ReceiveBudget(limits.max_receive_bytes))
+    upgrader.muxer_multistream = SteadyMuxer(budget)
     swarm = DoorSwarm(
         peer_id,
         peerstore,

@@ -16,6 +16,7 @@ from mesh.p2p.addresses import target_of
 from mesh.p2p.host.admission import Refusal
 from mesh.p2p.host.doorkeeper import Doorkeeper
 from mesh.p2p.host.layers import Layers
+from mesh.p2p.host.listener import DoorListener
 from mesh.p2p.host.listening import Bound
 from mesh.p2p.host.wires import ByteWire, tcp_wire
 
@@ -73,32 +74,6 @@ class ByteDoor:
             await handler(wire)
 
         await self._keeper.keep(wire, serve)
-
-
-class DoorListener(IListener):
-    """A listener of py-libp2p's kind, over sockets that are bound already."""
-
-    def __init__(self, door: ByteDoor, bound: Sequence[Bound], handler: THandler, nursery: trio.Nursery) -> None:
-        self._door = door
-        self._bound = {Multiaddr(one.address): one for one in bound}
-        self._handler = handler
-        self._nursery = nursery
-        self._serving: list[Bound] = []
-
-    async def listen(self, maddr: Multiaddr) -> None:
-        """Accept at the socket that was bound for ``maddr``."""
-        one = self._bound[maddr]
-        self._serving.append(one)
-        self._nursery.start_soon(self._door.serve, one, self._handler)
-
-    def get_addrs(self) -> tuple[Multiaddr, ...]:
-        """Where it listens."""
-        return tuple(Multiaddr(one.address) for one in self._serving)
-
-    async def close(self) -> None:
-        """Close the sockets."""
-        for one in self._serving:
-            one.socket.close()
 
 
 class DoorTcp(TCP):

@@ -1,16 +1,13 @@
-"""libp2p's TLS 1.3 (specs/tls/tls.md): certificates that sign themselves, with the PeerId's signature inside.
+"""libp2p's TLS 1.3 (specs/tls/tls.md) over a connection of bytes.
 
 Python's ssl cannot ask a client for a certificate that no authority has signed. py-libp2p's own transport reaches into
 CPython's memory for it, takes a handshake that timed out for a finished one, and ends after 100 short reads; this is
-pyOpenSSL, which has a callback for it. What a certificate must say is still py-libp2p's to check.
+pyOpenSSL, which has a callback for it.
 """
 
-import datetime as dt
 from contextlib import suppress
 
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from libp2p.abc import IRawConnection, ISecureConn, ISecureTransport
 from libp2p.crypto.keys import KeyPair, PublicKey
 from libp2p.custom_types import TProtocol
@@ -19,22 +16,13 @@ from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.peer.id import ID
 from libp2p.security.exceptions import HandshakeFailure
 from libp2p.security.secure_session import SecureSession
-from libp2p.security.tls.certificate import (
-    LIBP2P_EXTENSION_OID,
-    generate_certificate,
-    verify_certificate_chain,
-)
 from OpenSSL import SSL
 
+from mesh.p2p.host.certificates import ALPN, identity_in, make_certificate
+
 PROTOCOL_ID = TProtocol("/tls/1.0.0")
-_ALPN = b"libp2p"
+_ALPN = ALPN.encode()
 _READ_BYTES = 64 * 1024
-_UNDERSTOOD = {
-    LIBP2P_EXTENSION_OID,
-    x509.oid.ExtensionOID.BASIC_CONSTRAINTS,
-    x509.oid.ExtensionOID.KEY_USAGE,
-    x509.oid.ExtensionOID.EXTENDED_KEY_USAGE,
-}
 
 
 class TlsTransport(ISecureTransport):
@@ -168,23 +156,15 @@ class TlsStream(EncryptedMsgReadWriter):
         return self._raw.get_remote_address()
 
 
-def _template() -> x509.CertificateBuilder:
-    """Without the extensions of py-libp2p's: js-libp2p wants libp2p's to be the first. Good for any clock."""
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "libp2p")])
-    begin, end = dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(2199, 12, 31, tzinfo=dt.UTC)
-    builder = x509.CertificateBuilder(name, name).serial_number(x509.random_serial_number())
-    return builder.not_valid_before(begin).not_valid_after(end)
-
-
 def _context(key_pair: KeyPair) -> SSL.Context:
-    certificate, key = generate_certificate(key_pair.private_key, _template())
+    certificate, key = make_certificate(key_pair)
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET)
-    context.use_certificate(x509.load_pem_x509_certificate(certificate.encode()))
-    context.use_privatekey(load_pem_private_key(key.encode(), None))  # type: ignore[arg-type]
-    # No authority signs these; `_key_of_peer` judges them. OpenSSL has checked that the peer has the key.
+    context.use_certificate(certificate)
+    context.use_privatekey(key)  # type: ignore[arg-type]
+    # No authority signs these; `identity_in` judges them. OpenSSL has checked that the peer has the key.
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
     context.set_alpn_protos([_ALPN])
     context.set_alpn_select_callback(
@@ -197,16 +177,8 @@ def _key_of_peer(tls: SSL.Connection, *, initiator: bool) -> PublicKey:
     """The identity that a certificate proves. Raises HandshakeFailure."""
     certificate = tls.get_peer_certificate(as_cryptography=True)
     chain = tls.get_peer_cert_chain(as_cryptography=True) or []
-    if certificate is None or len(chain) > int(initiator):  # a server's chain leaves out the certificate itself
-        raise HandshakeFailure("it must show one certificate")
-    try:
-        strange = [one.oid for one in certificate.extensions if one.critical and one.oid not in _UNDERSTOOD]
-        public_key = verify_certificate_chain([certificate])
-    except Exception as error:
-        raise HandshakeFailure(f"its certificate proves no PeerId: {error}") from error
-    if strange:
-        raise HandshakeFailure("its certificate has a critical extension that nobody here understands")
-    return public_key
+    others = chain[1:] if initiator else chain  # a server's chain leaves out the certificate itself
+    return identity_in([certificate, *others] if certificate is not None else [])
 
 
 def _reason(error: SSL.Error) -> str:

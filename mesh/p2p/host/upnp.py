@@ -84,5 +84,5 @@ def _router_faults() -> Iterator[None]:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """In a thread; the process ends without waiting for it (see `mesh.p2p.host.control.leave`)."""
+    """In a thread; the process ends without waiting for it (see `Control.leave`)."""
     return await trio.to_thread.run_sync(work)

@@ -1,0 +1,181 @@
+"""One stream of a QUIC connection, as py-libp2p sees it."""
+
+from types import TracebackType
+from typing import Protocol, Self
+
+import trio
+from libp2p.abc import IMuxedConn, IMuxedStream
+from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
+
+# Written and not acknowledged by the peer: what a fast and far connection needs under way.
+SEND_BUFFER_BYTES = 512 << 10
+
+
+class Carrier(Protocol):
+    """What a stream asks of its connection."""
+
+    def send(self, number: int, data: bytes, *, ended: bool = False) -> None:
+        """Write to a stream."""
+        ...
+
+    def unacknowledged(self, number: int) -> int:
+        """Bytes written to a stream that the peer has not acknowledged."""
+        ...
+
+    def wake_when_acknowledged(self, stream: "QuicStream") -> None:
+        """Call its `wake` when there is room to write, or the connection is over."""
+        ...
+
+    def taken(self, number: int, total: int, more: int) -> None:
+        """``more`` bytes of a stream need no room here any more, ``total`` so far."""
+        ...
+
+    def stop(self, number: int, *, writing: bool, reading: bool) -> None:
+        """Tell the peer that nobody here writes any more (what was written may be lost), or reads."""
+        ...
+
+    def drop(self, stream: "QuicStream") -> None:
+        """Nothing comes and nothing goes any more."""
+        ...
+
+
+class QuicStream(IMuxedStream):
+    """Reads what has come, writes as the peer acknowledges. See `MuxedConnection` for what else is asked of it."""
+
+    def __init__(self, number: int, connection: IMuxedConn, carrier: Carrier, remote: tuple[str, int] | None) -> None:
+        self.number = number
+        self.muxed_conn = connection
+        self.closed = False  # for writing
+        self.reset_received = False
+        self._carrier = carrier
+        self._remote = remote
+        self._buffer = bytearray()
+        self._arrived = 0
+        self._taken = 0
+        self._ended = False
+        self._deaf = False
+        self._news = trio.Event()
+
+    @property
+    def send_window(self) -> int:
+        """How much `write` takes at once; it waits for room itself."""
+        return 0 if self.closed else SEND_BUFFER_BYTES
+
+    def wake(self) -> None:
+        """Something has changed for who waits."""
+        self._news.set()
+        self._news = trio.Event()
+
+    # --- what comes ----------------------------------------------------------------------------------------------
+
+    def arrived(self, data: bytes, *, ended: bool) -> None:
+        """The next bytes are there."""
+        self._arrived += len(data)
+        self._ended = self._ended or ended
+        if self._deaf:
+            self._take(self._arrived)
+        else:
+            self._buffer += data
+        self._settle()
+
+    def was_reset(self, final_size: int) -> None:
+        """The peer gave its side up, or the connection is over."""
+        self.reset_received = True
+        self._buffer.clear()
+        self._take(final_size)
+        self._settle()
+
+    async def read(self, n: int | None = None) -> bytes:
+        """At most ``n`` bytes, as soon as there are any. Raises MuxedStreamEOF, or MuxedStreamReset."""
+        while not self._buffer:
+            if self.reset_received:
+                raise MuxedStreamReset("the stream was reset")
+            if self._ended or self._deaf:
+                raise MuxedStreamEOF("the stream has ended")
+            await self._news.wait()
+        size = len(self._buffer) if n is None or n < 0 else min(n, len(self._buffer))
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        self._take(self._taken + size)
+        return data
+
+    def _take(self, total: int) -> None:
+        if total > self._taken:
+            more, self._taken = total - self._taken, total
+            self._carrier.taken(self.number, total, more)
+
+    # --- what goes -----------------------------------------------------------------------------------------------
+
+    async def write(self, data: bytes) -> None:
+        """Return once all of it is on its way or buffered. Raises MuxedStreamClosed, or MuxedStreamReset."""
+        sent = 0
+        while sent < len(data):
+            room = await self._room()
+            self._carrier.send(self.number, data[sent : sent + room])
+            sent += room
+        await trio.lowlevel.checkpoint()
+
+    async def _room(self) -> int:
+        while not self.closed:
+            if (room := SEND_BUFFER_BYTES - self._carrier.unacknowledged(self.number)) > 0:
+                return room
+            self._carrier.wake_when_acknowledged(self)
+            await self._news.wait()
+        raise MuxedStreamReset("the stream was reset") if self.reset_received else MuxedStreamClosed("it is closed")
+
+    async def close_write(self) -> None:
+        """Nothing more will be written."""
+        if not self.closed:
+            self._carrier.send(self.number, b"", ended=True)
+            self.unwanted()
+        await trio.lowlevel.checkpoint()
+
+    async def close(self) -> None:
+        """Nothing more will be written, nor read."""
+        await self.close_write()
+        self._stop_reading()
+
+    async def reset(self) -> None:
+        """Give up both sides."""
+        if not self.closed:
+            self._carrier.stop(self.number, writing=True, reading=False)
+        self._stop_reading()
+        self.unwanted()
+        await trio.lowlevel.checkpoint()
+
+    def unwanted(self) -> None:
+        """Nothing can be written any more."""
+        self.closed = True
+        self._settle()
+
+    def _stop_reading(self) -> None:
+        if not self._deaf:
+            self._deaf = True
+            if not (self._ended or self.reset_received):
+                self._carrier.stop(self.number, writing=False, reading=True)
+            self._buffer.clear()
+            self._take(self._arrived)
+            self._settle()
+
+    def _settle(self) -> None:
+        if self.closed and (self._ended or self.reset_received):
+            self._carrier.drop(self)
+        self.wake()
+
+    # --- the rest of the interface -------------------------------------------------------------------------------
+
+    def set_deadline(self, ttl: int) -> None:
+        """Not offered: who waits has a deadline of its own."""
+        raise NotImplementedError(f"a deadline of {ttl} s: use trio.fail_after")
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Host and port of the peer."""
+        return self._remote
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self.close()
