@@ -1,16 +1,13 @@
 """The overlay process at work: commands of the node in, facts and streams out."""
 
-import itertools
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import trio
-from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStoreError
-from libp2p.protocol_muxer.exceptions import MultiselectError
 from libp2p.tools.anyio_service import background_trio_service
 
 from mesh.errors import ListenError, MeshError
@@ -21,15 +18,14 @@ from mesh.p2p.host.admission import Admission, Refusal, refusal_of
 from mesh.p2p.host.complaints import Complaints
 from mesh.p2p.host.connections import Connection, Connections
 from mesh.p2p.host.control import Control, connect_local
-from mesh.p2p.host.damping import Damper
-from mesh.p2p.host.delimited import PeerFault
 from mesh.p2p.host.dht import Dht
 from mesh.p2p.host.dialling import Dialler
 from mesh.p2p.host.doorkeeper import Doorkeeper
+from mesh.p2p.host.host_streams import HostStreams
 from mesh.p2p.host.layers import Layers
 from mesh.p2p.host.listening import Bound, bind
 from mesh.p2p.host.negotiation import negotiate
-from mesh.p2p.host.pump import STREAM_ENDED, Pump
+from mesh.p2p.host.pump import STREAM_ENDED
 from mesh.p2p.host.receiving import ReceiveBudget
 from mesh.p2p.host.router import Router
 from mesh.p2p.host.settings import HostSettings
@@ -40,11 +36,6 @@ from mesh.p2p.host.wires import unread_of
 from mesh.p2p.interfaces import dialable, interface_ips
 from mesh.p2p.overlay import Identified, OverlayFact, StreamRefused
 
-# Of the streams that a peer with our limits takes from us, these are for gossip and identify.
-_RESERVED_STREAMS = 2
-# Refused streams that a connection survives: so many at once, and so many a second.
-_STREAM_FLOOD = 100
-_STREAM_FLOOD_PER_S = 1.0
 _WATCH_EVERY_S = 1.0
 # Of trio's scheduler: a heartbeat takes 8 turns from the node to the socket, and its answer 7 back (counted).
 _TURNS_OF_A_HEARTBEAT = 16
@@ -132,18 +123,16 @@ class Service:
             is_connected=lambda peer: self._connections.of(peer) is not None,
         )
         self._dht = self._make_dht() if settings.dht else None
-        self._closed_by_node: dict[int, trio.Event] = {}
-        self._floods = Damper(burst=_STREAM_FLOOD, per_s=_STREAM_FLOOD_PER_S)
-        self._stream_ids = itertools.count(1)
+        self._streams = HostStreams(settings, control, self._connections, self._complaints, on_misbehaved=self._drop)
         control.before_leaving = self._say_goodbye
 
     async def run(self) -> None:
         """Serve until `Control.leave`."""
         self._nursery.start_soon(self._control.leave_when_told)
         self._swarm.register_notifee(self._connections)
-        self._guard_stream_handlers()
+        self._swarm.set_stream_handler(self._streams.guarded(self._swarm.common_stream_handler))
         for protocol in self._settings.protocols:
-            self._host.set_stream_handler(TProtocol(protocol), self._accept)
+            self._host.set_stream_handler(TProtocol(protocol), self._streams.accept)
         if self._dht is not None:
             self._host.set_stream_handler(TProtocol(self._dht.protocol), self._dht.serve)
             self._nursery.start_soon(self._dht.keep)
@@ -165,9 +154,7 @@ class Service:
     def _obey(self, command: wire.Command) -> None:
         match command:
             case wire.CloseStream():
-                closed = self._closed_by_node.get(command.stream)
-                if closed is not None:
-                    closed.set()
+                self._streams.let_go(command.stream)
             case wire.AreYouThere():
                 self._nursery.start_soon(self._prove_life, command.id)
             case wire.Dial():
@@ -179,7 +166,7 @@ class Service:
                 self._restrict(command.access)
                 self._control.send(wire.Done(command.id))
             case wire.OpenStream():
-                self._answer(command.id, lambda: self._open_stream(command), says_done=False)
+                self._answer(command.id, lambda: self._streams.open(command), says_done=False)
             case wire.Provide() | wire.FindProviders():
                 self._obey_about_dht(command)
             case wire.Publish():
@@ -253,82 +240,6 @@ class Service:
             if denied is not None:
                 connection.wire.abort(str(denied))
                 self._connections.leave(connection)
-
-    async def _open_stream(self, command: wire.OpenStream) -> None:
-        connection = self._connections.of(command.peer)
-        if connection is None:
-            raise StreamRefused(f"not connected to {command.peer}", remedy="Dial it first.")
-        limit = self._settings.limits.max_streams_per_peer - _RESERVED_STREAMS
-        if connection.outbound_streams >= limit:
-            raise StreamRefused(
-                f"{connection.outbound_streams} streams to {command.peer} are open or being opened (limit: {limit})",
-                remedy="Close streams that are no longer used.",
-            )
-        connection.outbound_streams += 1
-        try:
-            stream = await negotiate(connection, command.protocol)
-            await self._join(stream, command.id, command.peer, command.protocol)
-        finally:
-            connection.outbound_streams -= 1
-
-    # --- streams -------------------------------------------------------------------------------------------------
-
-    def _guard_stream_handlers(self) -> None:
-        """Nothing that a peer does on a stream may raise into py-libp2p: it would end the host."""
-        handle = self._swarm.common_stream_handler
-
-        async def guarded(stream: INetStream) -> None:
-            connection = self._connections.add(stream.swarm_conn)  # type: ignore[attr-defined]
-            if connection is None or not self._may_open(connection):
-                await stream.reset()
-                return
-            connection.inbound_streams += 1
-            try:
-                await handle(stream)
-            except (*STREAM_ENDED, MultiselectError, trio.TooSlowError):
-                await stream.reset()
-            except PeerFault as fault:
-                self._drop(connection, fault.rule, fault.detail)
-            except Exception as error:  # noqa: BLE001 - the peer's fault: recorded, and the peer dropped
-                self._drop(connection, "stream", repr(error))
-            finally:
-                connection.inbound_streams -= 1
-
-        self._swarm.set_stream_handler(guarded)
-
-    def _may_open(self, connection: Connection) -> bool:
-        limits = self._settings.limits
-        limit = limits.max_streams_per_peer
-        theirs = sum(one.inbound_streams for one in self._connections.all_of(connection.peer)) + 1
-        everybodys = sum(one.inbound_streams for one in self._connections) + 1
-        if theirs > limit:
-            refusal = Refusal("max_streams_per_peer", str(limit), str(theirs))
-        elif everybodys > limits.max_streams:
-            refusal = Refusal("max_streams", str(limits.max_streams), str(everybodys))
-        else:
-            return True
-        self._complaints.refused(connection.wire.address, refusal, connection.peer)
-        if self._floods.admit(connection.name, trio.current_time()) is None:
-            self._drop(connection, "stream_flood", f"over {_STREAM_FLOOD} streams above the limit of {limit}")
-        return False
-
-    async def _accept(self, stream: INetStream) -> None:
-        await self._join(stream, 0, str(stream.muxed_conn.peer_id), str(stream.get_protocol()))
-
-    async def _join(self, stream: INetStream, command_id: int, peer: str, protocol: str) -> None:
-        """Announce a stream and pump its bytes until it ends."""
-        stream_id = next(self._stream_ids)
-        closed = self._closed_by_node[stream_id] = trio.Event()
-        self._control.send(wire.StreamOpened(command_id, stream_id, peer, protocol))
-        connection = self._connections.carrying(stream)
-        try:
-            if connection is not None:
-                connection.joined_streams += 1
-            await Pump(stream, await connect_local(self._settings, stream_id), closed).run()
-        finally:
-            if connection is not None:
-                connection.joined_streams -= 1
-            del self._closed_by_node[stream_id]
 
     # --- connections ---------------------------------------------------------------------------------------------
 
