@@ -17,7 +17,7 @@ from mesh.events.vocabulary.experts import ExpertsSought
 from mesh.events.vocabulary.network import PeerDiscovered
 from mesh.experts.queries import Query
 from mesh.health.records import ACQUAINTED_AFTER_S
-from mesh.p2p.overlay_memory import MemoryNetwork
+from mesh.p2p.memory_network import MemoryNetwork
 from mesh.p2p.overlay_process import ProcessOverlay
 from tests.kit.asking import identity, says
 from tests.kit.nodes import config, running_node, tables

@@ -14,7 +14,8 @@ from mesh.events.vocabulary.alerts import AlertRaised
 from mesh.events.vocabulary.journal import SignedBatch
 from mesh.events.vocabulary.node import NodeStarted
 from mesh.identity import Identity
-from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
+from mesh.p2p.memory_network import MemoryNetwork
+from mesh.p2p.overlay_memory import MemoryOverlay
 from mesh.p2p.peers import Peers
 from mesh.p2p.sealed_streams import Sealing
 from mesh.p2p.sharing.bridge import Bridge

@@ -11,8 +11,9 @@ from typing import Protocol, TypeVar
 
 from mesh.config import OverlayConfig
 from mesh.identity import Identity
+from mesh.p2p.memory_network import MemoryNetwork
 from mesh.p2p.overlay import Connected, Disconnected, Overlay, OverlayFact, Restarted, Stream
-from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
+from mesh.p2p.overlay_memory import MemoryOverlay
 from mesh.p2p.overlay_process import ProcessOverlay
 
 PROTOCOL = "/test/echo/1"

@@ -11,8 +11,9 @@ from mesh.events.journal import Journal
 from mesh.events.store_memory import MemoryEventStore
 from mesh.identity import Identity
 from mesh.p2p.calls import InboundCall, Reply
+from mesh.p2p.memory_network import MemoryNetwork
 from mesh.p2p.overlay import Overlay
-from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
+from mesh.p2p.overlay_memory import MemoryOverlay
 from mesh.p2p.peers import Peers
 from tests.kit.loop_clock import LoopClock
 

@@ -19,8 +19,9 @@ from mesh.experts.remote import RemoteExperts, serve_experts
 from mesh.experts.requests import Requests
 from mesh.experts.state import RoutingState
 from mesh.p2p.introductions import Introducer
+from mesh.p2p.memory_network import MemoryNetwork
 from mesh.p2p.overlay import Overlay
-from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
+from mesh.p2p.overlay_memory import MemoryOverlay
 from mesh.p2p.peer_book import PeerBook
 from mesh.p2p.peers import Peers
 from tests.kit.asking import identity

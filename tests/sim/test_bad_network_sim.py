@@ -16,7 +16,7 @@ from mesh.errors import MeshError
 from mesh.events.vocabulary.requests import RequestCompleted, RequestFailed, RequestReceived
 from mesh.experts.queries import Outcome
 from mesh.p2p.memory_conditions import Conditions
-from mesh.p2p.overlay_memory import MemoryNetwork
+from mesh.p2p.memory_network import MemoryNetwork
 from tests.kit.effort import THOROUGH, times
 from tests.kit.peer_nodes import until
 from tests.kit.whole_nodes import WholeNode, takes

@@ -8,7 +8,7 @@ import pytest
 from mesh.events.audit import verify
 from mesh.events.feed import contradict, is_signed
 from mesh.p2p.calls import InboundCall, Reply
-from mesh.p2p.overlay_memory import MemoryNetwork
+from mesh.p2p.memory_network import MemoryNetwork
 from mesh.p2p.sharing.messages import HEADS, RANGE, TOPIC, decode_page, encode_announcement, encode_batch, encode_heads
 from tests.kit.bridges import BridgeNode, alert, feed_of
 from tests.kit.peer_nodes import until as until_often

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from mesh.events.vocabulary.experts import ExpertOffered
 from mesh.events.vocabulary.health import NodeSampled
 from mesh.events.vocabulary.journal import JournalSealed
-from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
+from mesh.p2p.memory_network import MemoryNetwork
+from mesh.p2p.overlay_memory import MemoryOverlay
 from tests.kit.bridges import BridgeNode, alert, bridged
 from tests.kit.peer_nodes import until as until_often
 from tests.kit.vocabulary import sample

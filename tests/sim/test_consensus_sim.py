@@ -20,7 +20,7 @@ from mesh.experts.normalise import group_of
 from mesh.experts.queries import QueryFailed
 from mesh.experts.requests import Requests
 from mesh.experts.state import RoutingState, fold
-from mesh.p2p.overlay_memory import MemoryNetwork
+from mesh.p2p.memory_network import MemoryNetwork
 from tests.kit.asking import Asker, hangs, says
 from tests.kit.effort import THOROUGH, thorough
 from tests.kit.whole_nodes import WholeNode, expert, meet

@@ -11,7 +11,7 @@ from mesh.events.vocabulary.requests import RequestDispatched, RequestRouted, Re
 from mesh.experts.explain import IDENTICAL, compare
 from mesh.experts.queries import Outcome
 from mesh.experts.state import RoutingState, fold
-from mesh.p2p.overlay_memory import MemoryNetwork
+from mesh.p2p.memory_network import MemoryNetwork
 from tests.kit.asking import hangs, says, streams
 from tests.kit.peer_nodes import until
 from tests.kit.whole_nodes import WholeNode, expert, meet, takes

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mesh.p2p import messages
-from mesh.p2p.overlay_memory import MemoryNetwork
+from mesh.p2p.memory_network import MemoryNetwork
 from tests.kit.peer_nodes import nodes, until
 
 pytestmark = pytest.mark.looptime

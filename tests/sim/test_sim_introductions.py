@@ -10,7 +10,7 @@ import pytest
 from mesh.config import OverlayConfig
 from mesh.events.vocabulary.network import PeerDialFailed, PeerDiscovered
 from mesh.p2p.introductions import HINT_PATIENCE, MAX_UNTRIED
-from mesh.p2p.overlay_memory import MemoryNetwork
+from mesh.p2p.memory_network import MemoryNetwork
 from tests.kit.asking import identity, says
 from tests.kit.peer_nodes import until
 from tests.kit.whole_nodes import WholeNode

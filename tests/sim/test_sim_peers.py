@@ -11,9 +11,10 @@ from mesh.errors import ConfigError, PeerMisbehaved
 from mesh.events.vocabulary.network import PeerConfirmedDown, PeerDialFailed, PeerRejoined, PeerSuspected
 from mesh.p2p import messages
 from mesh.p2p.calls import CallFailed, InboundCall, Reply
+from mesh.p2p.memory_network import MemoryNetwork
 from mesh.p2p.messages import PROTOCOL
 from mesh.p2p.overlay import DialFailed, OverlayDown, OverlayFact, Stream
-from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
+from mesh.p2p.overlay_memory import MemoryOverlay
 from tests.kit.loop_clock import LoopClock
 from tests.kit.peer_nodes import PeerNode, introduce, nodes, until
 from tests.kit.wire_pair import hello

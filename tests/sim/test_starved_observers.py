@@ -6,8 +6,9 @@ import random
 import pytest
 
 from mesh.p2p.hearing import Hearing
+from mesh.p2p.memory_network import MemoryNetwork
 from mesh.p2p.overlay import OverlayDown
-from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
+from mesh.p2p.overlay_memory import MemoryOverlay
 from mesh.p2p.tasks import TaskOwner
 from tests.kit.effort import times
 from tests.kit.loop_clock import LoopClock

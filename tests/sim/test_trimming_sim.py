@@ -8,7 +8,8 @@ from mesh.config import OverlayConfig
 from mesh.events.vocabulary.access import ConnectionsTrimmed
 from mesh.events.vocabulary.network import PeerDisconnected, PeerRefused
 from mesh.p2p.calls import InboundCall, Reply
-from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
+from mesh.p2p.memory_network import MemoryNetwork
+from mesh.p2p.overlay_memory import MemoryOverlay
 from mesh.p2p.trimmer import Trimmer
 from mesh.p2p.trimming import Use
 from tests.kit.asking import identity

@@ -24,7 +24,7 @@ from mesh.experts.plan import make_plan
 from mesh.experts.queries import Outcome, Query, QueryFailed, QueryRejected
 from mesh.experts.serving import MAX_ANSWER
 from mesh.experts.state import RoutingState
-from mesh.p2p.overlay_memory import MemoryNetwork
+from mesh.p2p.memory_network import MemoryNetwork
 from tests.kit.asking import Work, fails, says, streams
 from tests.kit.whole_nodes import WholeNode, meet
 

@@ -13,7 +13,7 @@ from mesh.events.vocabulary.network import PeerDisconnected
 from mesh.experts.known import Offer
 from mesh.experts.offer_news import is_news
 from mesh.experts.wire_offers import MAX_OFFERS, MAX_OFFERS_BYTES, decode_offers, encode_offers
-from mesh.p2p.overlay_memory import MemoryNetwork
+from mesh.p2p.memory_network import MemoryNetwork
 from tests.kit.asking import offered, says
 from tests.kit.peer_nodes import until
 from tests.kit.whole_nodes import WholeNode, meet

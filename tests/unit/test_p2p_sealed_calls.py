@@ -15,8 +15,9 @@ from mesh.p2p.calls import CallFailed, InboundCall, Reply
 from mesh.p2p.cover import MAX_BYTES, jitter, next_cover
 from mesh.p2p.frames import Frame, Kind
 from mesh.p2p.memory_link import memory_stream
+from mesh.p2p.memory_network import MemoryNetwork
 from mesh.p2p.messages import RequestHead, ResultHead
-from mesh.p2p.overlay_memory import MemoryNetwork, MemoryOverlay
+from mesh.p2p.overlay_memory import MemoryOverlay
 from mesh.p2p.sealed_streams import Sealing
 from mesh.p2p.sealing import Seals, agree, padded_size, stream_key
 from mesh.p2p.tasks import TaskOwner

@@ -20,7 +20,7 @@ from mesh.experts.calls import Answer, AttemptFailed, Call, Emit
 from mesh.experts.remote import RemoteExperts, serve_experts
 from mesh.experts.wire import MAX_ANSWER_BYTES, MAX_CHUNK_BYTES, TextJoiner, chunks_of
 from mesh.p2p.calls import CallFailed, InboundCall, OnChunk, Reply
-from mesh.p2p.overlay_memory import MemoryNetwork
+from mesh.p2p.memory_network import MemoryNetwork
 from tests.kit.asking import Work, fails, hangs, identity, says, streams
 from tests.kit.loop_clock import LoopClock
 from tests.kit.whole_nodes import WholeNode, expert, meet

@@ -5,7 +5,7 @@ import pytest
 from mesh.experts.calls import AttemptFailed, Call, Emit
 from mesh.experts.queries import QueryFailed
 from mesh.gateway.problems import problem_of
-from mesh.p2p.overlay_memory import MemoryNetwork
+from mesh.p2p.memory_network import MemoryNetwork
 from tests.kit.whole_nodes import WholeNode, expert, meet
 
 pytestmark = pytest.mark.looptime
