@@ -1,6 +1,7 @@
 """One QUIC connection: datagrams in and out, its clock, and its streams."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -64,6 +65,7 @@ class QuicMuxed(MuxedConnection):
         self._send = send
         self._on_ids = on_ids
         self._streams: dict[int, QuicStream] = {}
+        self._begun: set[int] = set()  # by the peer, and perhaps over here
         self._blocked: set[QuicStream] = set()
         self._opened, self._to_accept = trio.open_memory_channel[QuicStream](machine.max_streams)
         self._shaken = trio.Event()
@@ -87,17 +89,15 @@ class QuicMuxed(MuxedConnection):
             with trio.move_on_at(self._wakes_at) as sleep:
                 await self._sooner.wait()
             if sleep.cancelled_caught:
-                self._machine.handle_timer(trio.current_time())
+                with self._blaming_the_peer():
+                    self._machine.handle_timer(trio.current_time())
                 self.flush()
 
     def receive(self, data: bytes, remote: Any) -> None:  # noqa: ANN401 - as sockets have it
         """A datagram for it; `flush` must follow."""
         self.wire.heard_at = trio.current_time()
-        try:
+        with self._blaming_the_peer():
             self._machine.receive_datagram(data, remote, self.wire.heard_at)
-        except Exception as error:  # noqa: BLE001 - what one peer sends must not end the others
-            self.wire.failure = error
-            self.wire.abort(f"sent what aioquic could not take: {error!r}")
 
     def is_reset_by(self, data: bytes) -> bool:
         """See `Machine.is_reset_by`; then it is over."""
@@ -112,18 +112,34 @@ class QuicMuxed(MuxedConnection):
         if self._flushing:
             return
         self._flushing = True
-        while not self.is_closed and (event := self._machine.next_event()) is not None:
-            self._handle(event)
+        with self._blaming_the_peer():
+            self._hear()
+            if not self.is_closed:
+                self._budget.receive(self, self._machine.held())
+            if not self.is_closed:
+                self._transmit()
+                self._hear()  # of ids that were given out: the answer may be to one of them
         self._flushing = False
-        if self.event_shutting_down.is_set():
+        if self.is_closed:
             return
-        self._budget.receive(self, self._machine.held())
-        self._transmit()
         for stream in [one for one in self._blocked if self.unacknowledged(one.number) <= SEND_BUFFER_BYTES // 2]:
             self._blocked.remove(stream)
             stream.wake()
         if (self._machine.get_timer() or 0.0) < self._wakes_at:
             self._sooner.set()
+
+    @contextmanager
+    def _blaming_the_peer(self) -> Iterator[None]:
+        """What one peer sends must not end the others, whatever aioquic makes of it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            self.wire.failure = error
+            self.wire.abort(f"sent what aioquic could not take: {error!r}")
+
+    def _hear(self) -> None:
+        while not self.is_closed and (event := self._machine.next_event()) is not None:
+            self._handle(event)
 
     def _transmit(self) -> None:
         for data, remote in self._machine.datagrams_to_send(trio.current_time()):
@@ -131,11 +147,15 @@ class QuicMuxed(MuxedConnection):
 
     def _hang_up(self) -> None:
         """Tell the peer, as far as one datagram goes, and be over. Again: no-op."""
-        if not self.event_shutting_down.is_set():
+        if self.event_shutting_down.is_set():
+            return
+        self._over()
+        try:
             self._machine.close()
             if self._machine.has_begun:
                 self._transmit()
-            self._over()
+        except Exception as error:  # noqa: BLE001 - it is over all the same, and the peer will notice
+            self.wire.failure = self.wire.failure or error
 
     def _over(self) -> None:
         self.event_shutting_down.set()
@@ -152,7 +172,7 @@ class QuicMuxed(MuxedConnection):
     def _handle(self, event: events.QuicEvent) -> None:
         match event:
             case events.StreamDataReceived() | events.StreamReset() | events.StopSendingReceived():
-                if (stream := self._streams.get(event.stream_id) or self._begun(event)) is not None:
+                if (stream := self._streams.get(event.stream_id) or self._opened_by(event.stream_id)) is not None:
                     self._handle_of(stream, event)
             case events.HandshakeCompleted():
                 self._prove(event.alpn_protocol)
@@ -170,16 +190,20 @@ class QuicMuxed(MuxedConnection):
             case events.StreamDataReceived():
                 stream.arrived(event.data, ended=event.end_stream)
             case events.StreamReset():
-                stream.was_reset(self._machine.received_of(stream.number))
+                stream.was_reset(self._machine.let_go(stream.number))
             case events.StopSendingReceived():
                 stream.unwanted()
 
-    def _begun(self, event: events.QuicEvent) -> QuicStream | None:
-        """The stream that a peer opens by this, if it does."""
-        if not isinstance(event, events.StreamDataReceived) or (event.stream_id % 2 == 0) == self.is_initiator:
+    def _opened_by(self, number: int) -> QuicStream | None:
+        """The stream that a peer opens by speaking of it, be it to give it up: what it said before may come later."""
+        if (number % 2 == 0) == self.is_initiator or number in self._begun:
             return None
-        stream = self._stream(event.stream_id)
-        self._opened.send_nowait(stream)
+        self._begun = {one for one in self._begun if self._machine.knows(one)} | {number}
+        stream = self._stream(number)
+        try:
+            self._opened.send_nowait(stream)
+        except trio.WouldBlock:  # opened and given up faster than anybody can look at them
+            stream.give_up()
         return stream
 
     def _prove(self, alpn: str | None) -> None:

@@ -52,7 +52,7 @@ class QuicEndpoint:
         self._budget = budget
         self._tokens = QuicRetryTokenHandler()
         self._by_id: dict[bytes, QuicMuxed] = {}
-        self._by_remote: dict[Any, QuicMuxed] = {}
+        self._by_remote: dict[Any, set[QuicMuxed]] = {}  # two of them where both dialled
         self._space = bytearray(_MAX_DATAGRAM)
 
     async def serve(self, handler: THandler) -> None:
@@ -67,8 +67,8 @@ class QuicEndpoint:
         """A connection to whoever is there, proved to be who its ``peer_id`` says. Raises trio.BrokenResourceError."""
         machine = Machine(self._identity, self._resets, is_client=True)
         muxed = self._muxed(machine, remote, inbound=False)
-        self._by_id[machine.host_cid] = muxed
-        nursery.start_soon(self._run, muxed)
+        self._know(muxed, remote, machine.host_cid)
+        nursery.start_soon(self._run, muxed, remote)
         try:
             machine.connect(remote, trio.current_time())
             muxed.flush()
@@ -80,7 +80,7 @@ class QuicEndpoint:
 
     # --- datagrams -----------------------------------------------------------------------------------------------
 
-    def _take_batch(self, keep: Callable[[QuicMuxed], None]) -> set[QuicMuxed]:
+    def _take_batch(self, keep: Callable[[QuicMuxed, Any], None]) -> set[QuicMuxed]:
         touched: set[QuicMuxed] = set()
         for _ in range(_BATCH):
             try:
@@ -94,7 +94,7 @@ class QuicEndpoint:
             if muxed is None:
                 muxed = self._stranger(data, remote)
                 if muxed is not None:
-                    keep(muxed)
+                    keep(muxed, remote)
             elif str(remote[0]).partition("%")[0] != muxed.wire.host:
                 continue  # another machine: rules are for addresses, and were asked about this one's
             if muxed is not None:
@@ -128,8 +128,7 @@ class QuicEndpoint:
 
     def _lost(self, data: bytes, remote: Any) -> None:  # noqa: ANN401
         """A packet of a connection that we, or the peer, know nothing of."""
-        believer = self._by_remote.get(remote)
-        if believer is not None and believer.is_reset_by(data):
+        if any(believer.is_reset_by(data) for believer in self._by_remote.get(remote, ())):
             return
         answer = self._resets.answer(_destination(data), len(data))
         if answer is not None:
@@ -158,7 +157,7 @@ class QuicEndpoint:
         if not self._keeper.admits(muxed.wire):
             self._send(refuse(header, QuicErrorCode.CONNECTION_REFUSED), remote)
             return None
-        self._by_id[header.destination_cid] = self._by_id[machine.host_cid] = muxed
+        self._know(muxed, remote, header.destination_cid, machine.host_cid)
         return muxed
 
     def _ask_for_proof(self, header: QuicHeader, remote: Any) -> None:  # noqa: ANN401
@@ -182,9 +181,21 @@ class QuicEndpoint:
         )
 
     def _muxed(self, machine: Machine, remote: Any, *, inbound: bool) -> QuicMuxed:  # noqa: ANN401
-        muxed = QuicMuxed(machine, remote, self._budget, inbound=inbound, send=self._send, on_ids=self._on_ids)
-        self._by_remote[remote] = muxed
-        return muxed
+        return QuicMuxed(machine, remote, self._budget, inbound=inbound, send=self._send, on_ids=self._on_ids)
+
+    def _know(self, muxed: QuicMuxed, remote: Any, *ids: bytes) -> None:  # noqa: ANN401
+        """It is for `_run` to forget it."""
+        self._by_remote.setdefault(remote, set()).add(muxed)
+        for one in ids:
+            self._by_id[one] = muxed
+
+    def _forget(self, muxed: QuicMuxed, remote: Any) -> None:  # noqa: ANN401
+        for one in [one for one, of in self._by_id.items() if of is muxed]:
+            del self._by_id[one]
+        there = self._by_remote[remote]
+        there.remove(muxed)
+        if not there:
+            del self._by_remote[remote]
 
     def _on_ids(self, muxed: QuicMuxed, connection_id: bytes, means_it: bool) -> None:
         if means_it:
@@ -192,22 +203,20 @@ class QuicEndpoint:
         else:
             self._by_id.pop(connection_id, None)
 
-    def _keep(self, nursery: trio.Nursery, handler: THandler, muxed: QuicMuxed) -> None:
+    def _keep(self, nursery: trio.Nursery, handler: THandler, muxed: QuicMuxed, remote: Any) -> None:  # noqa: ANN401
         async def serve() -> None:
             await muxed.handshake()
             await handler(muxed)  # type: ignore[arg-type]
 
-        nursery.start_soon(self._run, muxed)
+        nursery.start_soon(self._run, muxed, remote)
         nursery.start_soon(self._keeper.keep, muxed.wire, serve)
 
-    async def _run(self, muxed: QuicMuxed) -> None:
+    async def _run(self, muxed: QuicMuxed, remote: Any) -> None:  # noqa: ANN401
         try:
             await muxed.run()
         finally:
             muxed.wire.abort("closed by us")
-            for known in (self._by_id, self._by_remote):
-                for one in [one for one, of in known.items() if of is muxed]:
-                    del known[one]
+            self._forget(muxed, remote)
 
 
 def _destination(data: bytes) -> bytes:

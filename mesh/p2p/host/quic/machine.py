@@ -9,8 +9,10 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicConnection
+from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState, QuicReceiveContext
+from aioquic.quic.events import QuicEvent
 from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
@@ -105,10 +107,17 @@ class Machine(QuicConnection):
         stream.max_stream_data_local = _grant(stream.max_stream_data_local, total, STREAM_WINDOW_BYTES)
         return everything.value != everything.sent or stream.max_stream_data_local != stream.max_stream_data_local_sent
 
-    def received_of(self, number: int) -> int:
-        """How far the peer has come on a stream, or said that it had."""
+    def let_go(self, number: int) -> int:
+        """How far the peer has come on a stream that it gave up, or said that it had; nothing of it is kept."""
         stream = self._streams.get(number)
-        return stream.receiver.highest_offset if stream is not None else 0
+        if stream is None:
+            return 0
+        stream.receiver._buffer.clear()  # noqa: SLF001 - what came behind a gap
+        return stream.receiver.highest_offset
+
+    def knows(self, number: int) -> bool:
+        """Whether something may still be said of a stream."""
+        return number in self._streams
 
     def unacknowledged(self, number: int) -> int:
         """Bytes written to a stream that the peer has not acknowledged."""
@@ -129,6 +138,19 @@ class Machine(QuicConnection):
         token = self._peer_cid.stateless_reset_token
         return len(token) == TOKEN_BYTES and hmac.compare_digest(token, data[-TOKEN_BYTES:])
 
+    def next_event(self) -> QuicEvent | None:
+        """The end at once: aioquic waits until nothing more can come, and takes none of it."""
+        event = super().next_event()
+        if event is None and self._state in (QuicConnectionState.CLOSING, QuicConnectionState.DRAINING):
+            self._close_end()
+            event = super().next_event()
+        return event
+
+    def _handle_new_connection_id_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        super()._handle_new_connection_id_frame(context, frame_type, buf)
+        if not self._is_client and not self._peer_cid.stateless_reset_token:
+            self.change_connection_id()  # a client that has lost the connection cannot say so of its first id
+
     def _replenish_connection_ids(self) -> None:
         super()._replenish_connection_ids()
         self._name_resets()
@@ -147,8 +169,17 @@ class Machine(QuicConnection):
             super()._write_connection_limits(builder, space)
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: StreamState) -> None:
-        with _as_if_nothing_came(stream.receiver, "highest_offset"):
-            super()._write_stream_limits(builder, space, stream)
+        if stream.max_stream_data_local_sent != stream.max_stream_data_local:  # of many streams with each packet
+            with _as_if_nothing_came(stream.receiver, "highest_offset"):
+                super()._write_stream_limits(builder, space, stream)
+
+    def _write_reset_stream_frame(self, builder: QuicPacketBuilder, stream: StreamState) -> None:
+        if not stream.is_blocked:  # a word of a stream that the peer does not allow yet would end the connection
+            super()._write_reset_stream_frame(builder, stream)
+
+    def _write_stop_sending_frame(self, builder: QuicPacketBuilder, stream: StreamState) -> None:
+        if not stream.is_blocked:
+            super()._write_stop_sending_frame(builder, stream)
 
 
 def _allow(limit: Limit, streams: int) -> None:

@@ -137,11 +137,15 @@ class QuicStream(IMuxedStream):
 
     async def reset(self) -> None:
         """Give up both sides."""
+        self.give_up()
+        await trio.lowlevel.checkpoint()
+
+    def give_up(self) -> None:
+        """See `reset`."""
         if not self.closed:
             self._carrier.stop(self.number, writing=True, reading=False)
         self._stop_reading()
         self.unwanted()
-        await trio.lowlevel.checkpoint()
 
     def unwanted(self) -> None:
         """Nothing can be written any more."""
