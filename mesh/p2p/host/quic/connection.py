@@ -19,6 +19,8 @@ from mesh.p2p.host.quic.streams import SEND_BUFFER_BYTES, QuicStream
 from mesh.p2p.host.receiving import ReceiveBudget
 from mesh.p2p.host.wires import Wire
 
+_MAX_REASON_CHARACTERS = 100
+
 
 class _QuicWire(Wire):
     """See `Wire`. What has come was read from the socket, be it that nobody has asked for it yet."""
@@ -313,4 +315,5 @@ class QuicMuxed(MuxedConnection):
 def _why(event: events.ConnectionTerminated) -> str:
     if event.frame_type is None and not event.error_code:
         return "closed by the peer"
-    return f"QUIC error {event.error_code:#x} {event.reason_phrase}".rstrip()
+    said = "".join(filter(str.isprintable, event.reason_phrase))[:_MAX_REASON_CHARACTERS]  # perhaps by the peer
+    return f"QUIC error {event.error_code:#x} {said}".rstrip()
