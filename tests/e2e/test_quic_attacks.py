@@ -1,0 +1,440 @@
+"""Attacks on a real QUIC socket: others are served, who it was is recorded, and nothing grows."""
+
+import asyncio
+import datetime as dt
+import itertools
+import os
+import statistics
+import time
+from collections.abc import AsyncIterator, Callable
+
+import psutil
+import pytest
+import pytest_asyncio
+from aioquic.quic.packet import QuicErrorCode
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from mesh.identity import Identity
+from mesh.p2p.access import Access
+from mesh.p2p.addresses import udp_target_of
+from mesh.p2p.host.quic.machine import STREAM_WINDOW_BYTES
+from mesh.p2p.overlay import Connected, DialFailed, Disconnected, Misbehaved, OverlayFact, Refused, Restarted, Stream
+from tests.kit.effort import times
+from tests.kit.overlays import PROTOCOL, Node, ProcessWorld, pid_of, reset
+from tests.kit.quic_attacker import BadNetwork, Intruder, first_packet, flood, garbage
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+HANDSHAKE_S = 1.5
+MAX_INBOUND = 60
+STRANGERS = itertools.count(2)
+ECHO = PROTOCOL.encode()
+LISTEN = ["/ip4/127.0.0.1/udp/0/quic-v1"]
+
+
+class Siege(ProcessWorld):
+    """A victim, and a friend who is connected to it all the time."""
+
+    source = ""
+
+    @property
+    def victim(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def friend(self) -> Node:
+        return self.nodes[1]
+
+    @property
+    def process(self) -> psutil.Process:
+        return psutil.Process(pid_of(self.victim))
+
+    @property
+    def to(self) -> tuple[str, int]:
+        target = udp_target_of(self.victim.overlay.addresses[0])
+        assert target is not None
+        return target.host, target.port
+
+    def complaints(self, *rules: str) -> list[OverlayFact]:
+        said = [*self.victim.heard.of(Refused), *self.victim.heard.of(Misbehaved)]
+        return [fact for fact in said if fact.rule in rules and self.source in fact.address]
+
+    async def recorded(self, *rules: str) -> OverlayFact:
+        return (await self.victim.heard.until(lambda: self.complaints(*rules), 60))[0]
+
+    def intruder(self, **how: object) -> Intruder:
+        return Intruder(self.to, self.source, **how)  # type: ignore[arg-type]
+
+    async def still_serves(self) -> None:
+        assert not self.victim.heard.of(Restarted)
+        assert not [fact for fact in self.victim.heard.of(Disconnected) if fact.peer == self.friend.peer]
+        for near, far in ((self.friend, self.victim), (self.victim, self.friend)):
+            pair = await stream_of(near, far)
+            await ping(*pair)
+            close(*pair)
+
+
+async def stream_of(near: Node, far: Node) -> tuple[Stream, Stream]:
+    """A new stream, as both ends see it, whoever else opens some."""
+    known = list(far.heard.streams)
+    stream = await near.overlay.open_stream(far.peer, PROTOCOL, 30)
+
+    def new() -> list[Stream]:
+        return [one for one in far.heard.streams if one not in known and one.peer == near.peer]
+
+    return stream, (await far.heard.until(new, 30))[0]
+
+
+async def ping(near: Stream, far: Stream) -> float:
+    """Seconds that four bytes take there and back."""
+    begun = time.perf_counter()
+    async with asyncio.timeout(60):
+        near.writer.write(b"ping")
+        assert await far.reader.readexactly(4) == b"ping"
+        far.writer.write(b"pong")
+        assert await near.reader.readexactly(4) == b"pong"
+    return time.perf_counter() - begun
+
+
+def close(*streams: Stream) -> None:
+    for stream in streams:
+        stream.writer.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def besieged(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Siege]:
+    strict = {
+        "handshake_timeout_s": HANDSHAKE_S,
+        "inbound_per_address_per_s": 20.0,
+        "max_inbound": MAX_INBOUND,
+    }
+    siege = Siege(tmp_path_factory.mktemp("siege"), count=2, settings=[strict], common={"listen": LISTEN})
+    await siege.start()
+    yield siege
+    await siege.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def siege(besieged: Siege) -> AsyncIterator[Siege]:
+    await reset(besieged)
+    besieged.source = f"127.0.0.{next(STRANGERS)}"
+    await besieged.friend.dial(besieged.victim)
+    yield besieged
+    await besieged.still_serves()
+
+
+@pytest.mark.parametrize("make", [first_packet, garbage])
+async def test_datagrams_from_anywhere_cost_nothing_and_starve_nobody(
+    siege: Siege, make: Callable[..., bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = await stream_of(siege.friend, siege.victim)
+    await asyncio.to_thread(flood, siege.to, siege.source, 500, 5000, make)  # caches fill
+    before = [await ping(*pair) for _ in range(50)]
+    files, memory = siege.process.num_fds(), siege.process.memory_info().rss
+    attack = asyncio.create_task(asyncio.to_thread(flood, siege.to, siege.source, times(40_000, 6000), 4000, make))
+    beside = [await ping(*pair)]
+    while not attack.done():
+        beside.append(await ping(*pair))
+    assert await attack > 0
+    assert siege.process.num_fds() == files
+    assert siege.process.memory_info().rss - memory < 8 << 20
+    with capsys.disabled():
+        p50, beside_p50 = (1000 * statistics.median(one) for one in (before, beside))
+        print(f" ping p50 {p50:.1f} ms, beside a flood {beside_p50:.1f} ms ({len(beside)} pings)", end="")
+    close(*pair)
+
+
+async def test_a_token_is_for_who_asked_for_it(siege: Siege) -> None:
+    with siege.intruder() as one, siege.intruder() as other:
+        await asyncio.to_thread(one.half_a_handshake)
+        other.connection._peer_token = one.connection._peer_token
+        await asyncio.to_thread(other.until, lambda: other.ended is not None)
+        assert other.ended == QuicErrorCode.INVALID_TOKEN
+
+
+async def test_half_handshakes_are_counted_and_meet_the_deadline(siege: Siege) -> None:
+    halves = [siege.intruder() for _ in range(33)]
+    for one in halves:
+        await asyncio.to_thread(one.half_a_handshake)
+        one.send()
+    await asyncio.to_thread(halves[-1].until, lambda: halves[-1].ended is not None)
+    assert halves[-1].ended == QuicErrorCode.CONNECTION_REFUSED
+    refused = await siege.recorded("handshakes_per_address")
+    assert isinstance(refused, Refused)
+    assert (refused.limit, refused.value) == ("32", "33")
+    assert f"/ip4/{siege.source}/udp/" in refused.address
+    late = await siege.recorded("handshake_deadline")
+    assert isinstance(late, Refused)
+    assert late.limit == f"{HANDSHAKE_S:g} s"
+    for one in halves:
+        one.sock.close()
+
+    async def welcome() -> bool:
+        with siege.intruder() as guest:
+            await asyncio.to_thread(guest.handshake)
+            return guest.ended is None
+
+    async with asyncio.timeout(60):
+        while not await welcome():
+            await asyncio.sleep(0.2)
+
+
+async def test_who_hammers_is_slowed_down_and_who_is_many_is_too_many(siege: Siege) -> None:
+    for _ in range(120):
+        with siege.intruder() as one:
+            await asyncio.to_thread(one.handshake)
+            one.close()
+            if siege.complaints("inbound_per_address_per_s"):
+                break
+    assert isinstance(await siege.recorded("inbound_per_address_per_s"), Refused)
+    crowd = []
+    for _ in range(3):
+        siege.source = f"127.0.0.{next(STRANGERS)}"
+        for _ in range(30):
+            one = siege.intruder()
+            crowd.append(one)
+            await asyncio.to_thread(one.half_a_handshake)
+            one.send()
+        if siege.complaints("max_inbound"):
+            break
+    refused = await siege.recorded("max_inbound")
+    assert isinstance(refused, Refused)
+    assert refused.limit == str(MAX_INBOUND)
+    for one in crowd:
+        one.close()
+        one.sock.close()
+
+
+async def test_a_blocked_network_is_refused_at_once(siege: Siege) -> None:
+    await siege.victim.overlay.restrict(Access(block=(f"{siege.source}/32",)))
+    with siege.intruder() as one:
+        await asyncio.to_thread(one.handshake)
+        assert one.ended == QuicErrorCode.CONNECTION_REFUSED
+    assert isinstance(await siege.recorded("blocked_address"), Refused)
+    await siege.victim.overlay.restrict(Access())
+    with siege.intruder() as one:
+        await asyncio.to_thread(one.handshake)
+        assert one.ended is None
+        one.close()
+
+
+def proving_nothing(_key_pair: object) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A certificate that is good for itself, and says nothing of a PeerId."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "somebody")])
+    now, day = dt.datetime.now(dt.UTC), dt.timedelta(days=1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
+    return builder.sign(key, hashes.SHA256()), key
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        pytest.param({"shows": 0}, "it must show one certificate", id="none"),
+        pytest.param({"shows": 2}, "it must show one certificate", id="two"),
+        pytest.param(
+            {"proves": proving_nothing},
+            "expected certificate to contain the key extension",
+            id="one that proves nothing",
+        ),
+        pytest.param({"alpn": "h3"}, "No common ALPN protocols", id="another protocol"),
+    ],
+)
+async def test_who_does_not_prove_who_it_is_is_refused(siege: Siege, how: dict[str, object], says: str) -> None:
+    with siege.intruder(**how) as one:
+        await asyncio.to_thread(one.until, lambda: one.ended is not None)
+    complaint = await siege.recorded("handshake")
+    assert isinstance(complaint, Misbehaved)
+    assert says in complaint.detail
+    assert not [fact for fact in siege.victim.heard.of(Connected) if siege.source in fact.address]
+
+
+async def test_what_nobody_reads_stops_at_the_windows(siege: Siege) -> None:
+    """Eight streams of 4 MiB each for a node that reads none; when they are given up, all room is there again."""
+    memory = siege.process.memory_info().rss
+    pair = await stream_of(siege.friend, siege.victim)
+    with siege.intruder() as one:
+        await asyncio.to_thread(one.handshake)
+        for _ in range(2):
+            numbers = [one.open(ECHO) for _ in range(8)]
+            await asyncio.to_thread(one.until, lambda n=numbers: all(map(one.accepted, n)))
+            for number in numbers:
+                one.connection.send_stream_data(number, bytes(4 << 20))
+            stepping = asyncio.create_task(asyncio.to_thread(one.until_quiet))
+            while not stepping.done():
+                await ping(*pair)
+            await stepping
+            for number in numbers:
+                sent = one.connection._streams[number].sender.highest_offset
+                assert sent < STREAM_WINDOW_BYTES + (2 << 20), "what the node's socket took, and the window"
+            assert siege.process.memory_info().rss - memory < 40 << 20
+            for number in numbers:
+                one.give_up(number)
+            await asyncio.to_thread(one.until, lambda n=numbers: one.connection._streams.keys().isdisjoint(n))
+        assert one.ended is None
+        one.close()
+    close(*pair)
+
+
+async def test_streams_that_are_opened_written_and_reset_do_not_wedge_the_connection(siege: Siege) -> None:
+    with siege.intruder() as one:
+        await asyncio.to_thread(one.handshake)
+
+        def go(count: int) -> None:
+            for number in range(count):
+                stream = one.open(ECHO)
+                one.connection.send_stream_data(stream, bytes(3000))
+                if number % 3:
+                    one.send()
+                one.give_up(stream)
+                one.until(lambda: sum(not at.is_finished for at in one.connection._streams.values()) < 6)
+
+        await asyncio.to_thread(go, 200)
+        memory = siege.process.memory_info().rss
+        await asyncio.to_thread(go, times(10_000, 600))
+        assert siege.process.memory_info().rss - memory < 8 << 20
+        stream = one.open(ECHO)
+        await asyncio.to_thread(one.until, lambda: one.accepted(stream))
+        assert one.ended is None
+        one.close()
+
+
+async def test_streams_faster_than_anybody_can_look_end_nobody_else(siege: Siege) -> None:
+    """Each is ended by both sides before the other has seen it, which lets the next be opened."""
+    with siege.intruder() as one:
+        await asyncio.to_thread(one.handshake)
+
+        def go() -> None:
+            machine, end = one.connection, time.monotonic() + 1
+            while time.monotonic() < end and one.ended is None:
+                while (number := machine.get_next_available_stream_id()) // 4 < machine._remote_max_streams_bidi:
+                    machine.send_stream_data(number, b"x", end_stream=True)
+                    machine.stop_stream(number, 0)
+                one.step(0.001)
+            assert machine.get_next_available_stream_id() // 4 > 60, "it was slow enough for anybody"
+
+        await asyncio.to_thread(go)
+        one.close()
+
+
+async def test_more_streams_than_are_allowed_are_refused_by_name(siege: Siege) -> None:
+    with siege.intruder() as one:
+        await asyncio.to_thread(one.handshake)
+        for _ in range(40):
+            one.open(ECHO)
+        stepping = asyncio.create_task(asyncio.to_thread(one.until, lambda: siege.complaints("max_streams_per_peer")))
+        refused = await siege.recorded("max_streams_per_peer")
+        await stepping
+        assert isinstance(refused, Refused)
+        assert refused.limit == "16"
+        assert refused.peer
+        one.close()
+
+
+async def test_memory_and_files_stay_flat_over_many_connections(siege: Siege) -> None:
+    """From many addresses, for one that comes so often is slowed down."""
+
+    def come_and_go(count: int) -> int:
+        refused = 0
+        for _ in range(count):
+            number = next(STRANGERS)
+            with Intruder(siege.to, f"127.1.{number // 250}.{number % 250 + 1}") as one:
+                one.handshake()
+                refused += one.ended is not None
+                one.open(ECHO)
+                one.until(lambda one=one: one.received or one.ended is not None)
+                one.close()
+        return refused
+
+    async def gone() -> None:
+        async with asyncio.timeout(60):
+            while any(fact.peer != siege.friend.peer for fact in connected(siege.victim)):
+                await asyncio.sleep(0.05)
+
+    await asyncio.to_thread(come_and_go, 20)
+    await gone()
+    files, memory = siege.process.num_fds(), siege.process.memory_info().rss
+    assert await asyncio.to_thread(come_and_go, times(1000, 60)) == 0
+    await gone()
+    assert siege.process.num_fds() <= files + 2
+    grown = siege.process.memory_info().rss - memory
+    assert grown < 6 << 20, f"{grown} bytes more"
+
+
+def connected(node: Node) -> list[Connected]:
+    over = [fact.connection for fact in node.heard.of(Disconnected)]
+    return [fact for fact in node.heard.of(Connected) if fact.connection not in over]
+
+
+async def test_another_peer_at_the_address_is_not_the_one_we_wanted(siege: Siege) -> None:
+    nobody = Identity.generate().peer_id
+    addresses = [one.partition("/p2p/")[0] for one in siege.victim.overlay.addresses]
+    with pytest.raises(DialFailed, match=f"it is {siege.victim.peer}, not {nobody}"):
+        await siege.friend.overlay.dial(nobody, addresses, 20)
+
+
+async def through(network: BadNetwork, near: Node, far: Node) -> None:
+    await near.overlay.disconnect(far.peer, "to come another way")
+    await far.heard.until(lambda: not far.is_connected(near))
+    await near.overlay.dial(far.peer, [network.address], 60)
+    await far.heard.until(lambda: far.is_connected(near), 60)
+
+
+async def echo(near: Stream, far: Stream, data: bytes) -> None:
+    """``data`` goes both ways at once."""
+
+    async def one_way(out: Stream, into: Stream) -> None:
+        out.writer.write(data)
+        received, _ = await asyncio.gather(into.reader.readexactly(len(data)), out.writer.drain())
+        assert received == data
+
+    async with asyncio.timeout(120):
+        await asyncio.gather(one_way(near, far), one_way(far, near))
+
+
+async def test_bodies_arrive_whole_over_a_network_that_loses_doubles_and_reorders(besieged: Siege) -> None:
+    await reset(besieged)
+    near, far = besieged.friend, besieged.victim
+    with BadNetwork(besieged.to, loss=0.02) as network:
+        await through(network, near, far)
+        body, small = await stream_of(near, far), await stream_of(near, far)
+        carried = asyncio.create_task(echo(*body, os.urandom(times(8 << 20, 1 << 20))))
+        pings = 0
+        while not carried.done():
+            await ping(*small)
+            pings += 1
+        await carried
+        assert pings > 1
+        close(*body, *small)
+        await near.overlay.disconnect(far.peer, "done")
+        await far.heard.until(lambda: not far.is_connected(near), 60)
+
+
+async def test_a_connection_outlives_a_nat_that_forgets_its_port(besieged: Siege) -> None:
+    await reset(besieged)
+    near, far = besieged.friend, besieged.victim
+    with BadNetwork(besieged.to) as network:
+        await through(network, near, far)
+        pair = await stream_of(near, far)
+        await ping(*pair)
+        for _ in range(2):
+            network.rebind()
+            await ping(*pair)
+            await echo(*pair, os.urandom(200_000))
+        assert near.is_connected(far)
+        assert far.is_connected(near)
+        close(*pair)
+        await near.overlay.disconnect(far.peer, "done")
+        await far.heard.until(lambda: not far.is_connected(near), 60)
+
+
+@pytest.mark.parametrize("dialled", [True, False])
+async def test_who_crashes_and_comes_back_is_known_to_have_lost_its_connections(besieged: Siege, dialled: bool) -> None:
+    """Well before it would be called silent."""
+    await reset(besieged)
+    near, far = besieged.friend, besieged.victim
+    await (near.dial(far) if dialled else far.dial(near))
+    await besieged.crash(near)
+    (fact,) = await far.heard.until(lambda: [one for one in far.heard.of(Disconnected) if one.peer == near.peer], 60)
+    assert fact.reason == "the peer has lost the connection"
