@@ -9,7 +9,7 @@ from aioquic.tls import Epoch
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
 
-from mesh.p2p.host.quic.connection import QuicMuxed
+from mesh.p2p.host.quic.connection import QuicMuxed, QuicWire
 from mesh.p2p.host.quic.machine import Identity, Machine
 from mesh.p2p.host.quic.resets import Resets
 from mesh.p2p.host.receiving import ReceiveBudget
@@ -41,9 +41,8 @@ class End:
         self.ids: set[bytes] = {machine.host_cid}
         self.muxed = QuicMuxed(
             machine,
-            remote,
+            QuicWire(remote, inbound=own == SERVER),
             budget,
-            inbound=own == SERVER,
             send=lambda data, _remote: self.sent.append(data),
             on_ids=self._on_ids,
         )

@@ -22,21 +22,23 @@ from mesh.p2p.host.wires import Wire
 _MAX_REASON_CHARACTERS = 100
 
 
-class _QuicWire(Wire):
-    """See `Wire`. What has come was read from the socket, be it that nobody has asked for it yet."""
+class QuicWire(Wire):
+    """See `Wire`. There is no ``muxed`` before somebody was let in."""
 
-    def __init__(
-        self, remote: tuple[Any, ...], machine: Machine, *, inbound: bool, hang_up: Callable[[], None]
-    ) -> None:
+    def __init__(self, remote: tuple[Any, ...], *, inbound: bool) -> None:
         host, port = str(remote[0]).partition("%")[0], int(remote[1])
         address = f"/{'ip6' if ':' in host else 'ip4'}/{host}/udp/{port}/{QUIC}"
-        super().__init__((host, port), address, inbound=inbound, transport=QUIC, hang_up=hang_up)
-        self._machine = machine
+        super().__init__((host, port), address, inbound=inbound, transport=QUIC, hang_up=self._end_muxed)
+        self.muxed: QuicMuxed | None = None
 
     @property
     def is_behind(self) -> bool:
         """See `Wire.is_behind`."""
-        return self._machine.held() > 0
+        return self.muxed is not None and self.muxed.held() > 0
+
+    def _end_muxed(self) -> None:
+        if self.muxed is not None:
+            self.muxed.hang_up()
 
 
 class QuicMuxed(MuxedConnection):
@@ -52,14 +54,14 @@ class QuicMuxed(MuxedConnection):
     def __init__(
         self,
         machine: Machine,
-        remote: tuple[Any, ...],
+        wire: QuicWire,
         budget: ReceiveBudget,
         *,
-        inbound: bool,
         send: Callable[[bytes, Any], None],
         on_ids: Callable[["QuicMuxed", bytes, bool], None],
     ) -> None:
-        self.wire = _QuicWire(remote, machine, inbound=inbound, hang_up=self._hang_up)
+        self.wire = wire
+        wire.muxed = self
         self.event_started = trio.Event()
         self.event_shutting_down = trio.Event()
         self._machine = machine
@@ -147,7 +149,7 @@ class QuicMuxed(MuxedConnection):
         for data, remote in self._machine.datagrams_to_send(trio.current_time()):
             self._send(data, remote)
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
         """Tell the peer, as far as one datagram goes, and be over. Again: no-op."""
         if self.event_shutting_down.is_set():
             return

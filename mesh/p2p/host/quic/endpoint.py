@@ -25,7 +25,7 @@ from libp2p.custom_types import THandler
 
 from mesh.p2p.host.doorkeeper import Doorkeeper
 from mesh.p2p.host.listening import Bound
-from mesh.p2p.host.quic.connection import QuicMuxed
+from mesh.p2p.host.quic.connection import QuicMuxed, QuicWire
 from mesh.p2p.host.quic.goodbye import refuse
 from mesh.p2p.host.quic.machine import Identity, Machine
 from mesh.p2p.host.quic.resets import Resets
@@ -66,7 +66,7 @@ class QuicEndpoint:
     async def connect(self, remote: tuple[Any, ...], nursery: trio.Nursery) -> QuicMuxed:
         """A connection to whoever is there, proved to be who its ``peer_id`` says. Raises trio.BrokenResourceError."""
         machine = Machine(self._identity, self._resets, is_client=True)
-        muxed = self._muxed(machine, remote, inbound=False)
+        muxed = self._muxed(machine, QuicWire(remote, inbound=False))
         self._know(muxed, remote, machine.host_cid)
         nursery.start_soon(self._run, muxed, remote)
         try:
@@ -150,13 +150,14 @@ class QuicEndpoint:
         except ValueError:
             self._send(refuse(header, QuicErrorCode.INVALID_TOKEN), remote)
             return None
+        wire = QuicWire(remote, inbound=True)
+        if not self._keeper.admits(wire):
+            self._send(refuse(header, QuicErrorCode.CONNECTION_REFUSED), remote)
+            return None
         machine = Machine(
             self._identity, self._resets, is_client=False, original_cid=original, retry_cid=header.destination_cid
         )
-        muxed = self._muxed(machine, remote, inbound=True)
-        if not self._keeper.admits(muxed.wire):
-            self._send(refuse(header, QuicErrorCode.CONNECTION_REFUSED), remote)
-            return None
+        muxed = self._muxed(machine, wire)
         self._know(muxed, remote, header.destination_cid, machine.host_cid)
         return muxed
 
@@ -180,8 +181,8 @@ class QuicEndpoint:
             remote,
         )
 
-    def _muxed(self, machine: Machine, remote: Any, *, inbound: bool) -> QuicMuxed:  # noqa: ANN401
-        return QuicMuxed(machine, remote, self._budget, inbound=inbound, send=self._send, on_ids=self._on_ids)
+    def _muxed(self, machine: Machine, wire: QuicWire) -> QuicMuxed:
+        return QuicMuxed(machine, wire, self._budget, send=self._send, on_ids=self._on_ids)
 
     def _know(self, muxed: QuicMuxed, remote: Any, *ids: bytes) -> None:  # noqa: ANN401
         """It is for `_run` to forget it."""
