@@ -33,6 +33,12 @@ ECHO = PROTOCOL.encode()
 LISTEN = ["/ip4/127.0.0.1/udp/0/quic-v1"]
 
 
+def stranger() -> str:
+    """An address that nobody has come from yet."""
+    number = next(STRANGERS)
+    return f"127.0.{number // 250}.{number % 250 + 1}"
+
+
 class Siege(ProcessWorld):
     """A victim, and a friend who is connected to it all the time."""
 
@@ -118,7 +124,7 @@ async def besieged(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Si
 @pytest_asyncio.fixture(loop_scope="module")
 async def siege(besieged: Siege) -> AsyncIterator[Siege]:
     await reset(besieged)
-    besieged.source = f"127.0.0.{next(STRANGERS)}"
+    besieged.source = stranger()
     await besieged.friend.dial(besieged.victim)
     yield besieged
     await besieged.still_serves()
@@ -190,7 +196,7 @@ async def test_who_hammers_is_slowed_down_and_who_is_many_is_too_many(siege: Sie
     assert isinstance(await siege.recorded("inbound_per_address_per_s"), Refused)
     crowd = []
     for _ in range(3):
-        siege.source = f"127.0.0.{next(STRANGERS)}"
+        siege.source = stranger()
         for _ in range(30):
             one = siege.intruder()
             crowd.append(one)
@@ -338,8 +344,7 @@ async def test_memory_and_files_stay_flat_over_many_connections(siege: Siege) ->
     def come_and_go(count: int) -> int:
         refused = 0
         for _ in range(count):
-            number = next(STRANGERS)
-            with Intruder(siege.to, f"127.1.{number // 250}.{number % 250 + 1}") as one:
+            with Intruder(siege.to, stranger()) as one:
                 one.handshake()
                 refused += one.ended is not None
                 one.open(ECHO)
