@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from aioquic.buffer import Buffer
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
 
 from mesh.p2p.host.quic.machine import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
@@ -157,6 +158,57 @@ def test_gaps_count_as_what_they_hide() -> None:
         pair.carry()
         assert pair.server.muxed.held() == 0
         assert not any(stream.receiver._buffer for stream in pair.server.machine._streams.values())
+
+    inside_trio(main)
+
+
+@pytest.mark.parametrize(("frame", "room"), [("stream", STREAM_WINDOW_BYTES), ("crypto", 1 << 16)])
+def test_bytes_here_and_there_do_not_keep_us_busy(frame: str, room: int) -> None:
+    """aioquic takes half a second for a packet of them once there are some ten thousand gaps."""
+    numbers = {"stream": (0x0E, 0), "crypto": (0x06,)}[frame]
+
+    async def main() -> None:
+        pair = await connected()
+        said = Buffer(capacity=2000)
+        for offset in range(2, room, 2):
+            for number in (*numbers, offset, 1):
+                said.push_uint_var(number)
+            said.push_bytes(b"x")
+            if said.tell() > 1000:
+                pair.say(pair.client, pair.server, said.data)
+                said.seek(0)
+            if pair.server.muxed.is_closed:
+                break
+        assert "Too many gaps" in pair.server.muxed.wire.end_reason
+        assert pair.server.muxed.held() < 2000
+
+    inside_trio(main)
+
+
+def test_messages_of_tls_are_kept_for_later_within_limits() -> None:
+    async def main() -> None:
+        pair = await connected()
+        said = Buffer(capacity=100)
+        for number in (0x06, 1 << 16, 1):
+            said.push_uint_var(number)
+        pair.say(pair.client, pair.server, said.data + b"x")
+        assert "too much crypto buffering" in pair.server.muxed.wire.end_reason
+
+    inside_trio(main)
+
+
+def test_who_sends_more_than_all_may_hold_is_given_up() -> None:
+    async def main() -> None:
+        pair = await connected(Pair(budget=500_000))
+        open_by_hand(pair.client, bytes(STREAM_WINDOW_BYTES))
+        pair.client.muxed.flush()
+        await pair.until(lambda: pair.server.muxed.is_closed)
+        refusal = pair.server.muxed.refusal
+        assert refusal is not None
+        assert (refusal.rule, refusal.limit) == ("max_receive_bytes", "500000")
+        assert pair.budget.total == 0
+        await pair.later()
+        assert pair.client.muxed.is_closed
 
     inside_trio(main)
 

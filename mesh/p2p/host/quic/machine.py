@@ -10,10 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic import connection
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState, QuicReceiveContext
+from aioquic.quic.connection import (
+    Limit,
+    QuicConnection,
+    QuicConnectionError,
+    QuicConnectionState,
+    QuicReceiveContext,
+)
 from aioquic.quic.events import QuicEvent
-from aioquic.quic.packet import QuicProtocolVersion
+from aioquic.quic.packet import QuicErrorCode, QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream as StreamState
@@ -29,6 +36,12 @@ CONNECTION_WINDOW_BYTES = 8 << 20
 # What passes anywhere where IPv6 does (1,280 bytes) without its and UDP's headers.
 _DATAGRAM_BYTES = 1232
 _NO_ERROR = 0
+# aioquic looks through all gaps of a stream with each piece of it: bytes sent here and there would stop the process.
+# This many are packets lost out of one window, with others between.
+_MAX_GAPS = 256
+
+# Of messages of TLS that came before what they follow, in each connection and each of three epochs; it has no switch.
+connection.MAX_PENDING_CRYPTO = 1 << 16
 
 
 class Identity:
@@ -146,6 +159,13 @@ class Machine(QuicConnection):
             event = super().next_event()
         return event
 
+    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> StreamState:
+        return _bearable(super()._get_or_create_stream(frame_type, stream_id), frame_type)
+
+    def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        _bearable(self._crypto_streams[context.epoch], frame_type)
+        super()._handle_crypto_frame(context, frame_type, buf)
+
     def _handle_new_connection_id_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         super()._handle_new_connection_id_frame(context, frame_type, buf)
         if not self._is_client and not self._peer_cid.stateless_reset_token:
@@ -180,6 +200,12 @@ class Machine(QuicConnection):
     def _write_stop_sending_frame(self, builder: QuicPacketBuilder, stream: StreamState) -> None:
         if not stream.is_blocked:
             super()._write_stop_sending_frame(builder, stream)
+
+
+def _bearable(stream: StreamState, frame_type: int) -> StreamState:
+    if len(stream.receiver._ranges) > _MAX_GAPS:  # noqa: SLF001
+        raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, frame_type, "Too many gaps")
+    return stream
 
 
 def _allow(limit: Limit, streams: int) -> None:
