@@ -379,6 +379,12 @@ async def test_another_peer_at_the_address_is_not_the_one_we_wanted(siege: Siege
         await siege.friend.overlay.dial(nobody, addresses, 20)
 
 
+async def test_where_no_socket_of_ours_leads_a_dial_fails_at_once(siege: Siege) -> None:
+    """Ours are of loopback."""
+    with pytest.raises(DialFailed, match=r"192\.0\.2\.1/udp/9/quic-v1: \[Errno"):
+        await siege.friend.overlay.dial(Identity.generate().peer_id, ["/ip4/192.0.2.1/udp/9/quic-v1"], 60)
+
+
 async def through(network: BadNetwork, near: Node, far: Node) -> None:
     await near.overlay.disconnect(far.peer, "to come another way")
     await far.heard.until(lambda: not far.is_connected(near))

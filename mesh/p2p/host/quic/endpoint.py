@@ -6,6 +6,7 @@ sender gets what is sent to its address. Only then is it counted by `Doorkeeper`
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -64,19 +65,29 @@ class QuicEndpoint:
                     muxed.flush()
 
     async def connect(self, remote: tuple[Any, ...], nursery: trio.Nursery) -> QuicMuxed:
-        """A connection to whoever is there, proved to be who its ``peer_id`` says. Raises trio.BrokenResourceError."""
+        """A connection to whoever is there, proved to be who its ``peer_id`` says.
+
+        Raises OSError, or trio.BrokenResourceError.
+        """
         machine = Machine(self._identity, self._resets, is_client=True)
         muxed = self._muxed(machine, QuicWire(remote, inbound=False))
         self._know(muxed, remote, machine.host_cid)
         nursery.start_soon(self._run, muxed, remote)
         try:
-            machine.connect(remote, trio.current_time())
+            self._begin(machine, remote)
             muxed.flush()
             await muxed.handshake()
         except BaseException:
             muxed.wire.abort("given up")
             raise
         return muxed
+
+    def _begin(self, machine: Machine, remote: Any) -> None:  # noqa: ANN401 - as sockets have it
+        """Send the first packet. Raises OSError where no way leads there from this socket."""
+        machine.connect(remote, trio.current_time())
+        for data, to in machine.datagrams_to_send(trio.current_time()):
+            with suppress(BlockingIOError):  # lost, and sent again
+                self._socket.sendto(data, to)
 
     # --- datagrams -----------------------------------------------------------------------------------------------
 
