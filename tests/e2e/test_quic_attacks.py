@@ -4,7 +4,6 @@ import asyncio
 import datetime as dt
 import itertools
 import os
-import statistics
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -26,7 +25,7 @@ from tests.kit.overlays import PROTOCOL, Node, ProcessWorld, pid_of, reset
 from tests.kit.quic_attacker import BadNetwork, Intruder, first_packet, flood, garbage
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
-HANDSHAKE_S = 1.5
+HANDSHAKE_S = 3.0
 MAX_INBOUND = 60
 STRANGERS = itertools.count(2)
 ECHO = PROTOCOL.encode()
@@ -92,15 +91,13 @@ async def stream_of(near: Node, far: Node) -> tuple[Stream, Stream]:
     return stream, (await far.heard.until(new, 30))[0]
 
 
-async def ping(near: Stream, far: Stream) -> float:
-    """Seconds that four bytes take there and back."""
-    begun = time.perf_counter()
+async def ping(near: Stream, far: Stream) -> None:
+    """Four bytes go there and back."""
     async with asyncio.timeout(60):
         near.writer.write(b"ping")
         assert await far.reader.readexactly(4) == b"ping"
         far.writer.write(b"pong")
         assert await near.reader.readexactly(4) == b"pong"
-    return time.perf_counter() - begun
 
 
 def close(*streams: Stream) -> None:
@@ -112,7 +109,7 @@ def close(*streams: Stream) -> None:
 async def besieged(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Siege]:
     strict = {
         "handshake_timeout_s": HANDSHAKE_S,
-        "inbound_per_address_per_s": 20.0,
+        "inbound_per_address_per_s": 5.0,
         "max_inbound": MAX_INBOUND,
     }
     siege = Siege(tmp_path_factory.mktemp("siege"), count=2, settings=[strict], common={"listen": LISTEN})
@@ -131,23 +128,19 @@ async def siege(besieged: Siege) -> AsyncIterator[Siege]:
 
 
 @pytest.mark.parametrize("make", [first_packet, garbage])
-async def test_datagrams_from_anywhere_cost_nothing_and_starve_nobody(
-    siege: Siege, make: Callable[..., bytes], capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_datagrams_from_anywhere_cost_nothing_and_starve_nobody(siege: Siege, make: Callable[..., bytes]) -> None:
     pair = await stream_of(siege.friend, siege.victim)
     await asyncio.to_thread(flood, siege.to, siege.source, 500, 5000, make)  # caches fill
-    before = [await ping(*pair) for _ in range(50)]
     files, memory = siege.process.num_fds(), siege.process.memory_info().rss
-    attack = asyncio.create_task(asyncio.to_thread(flood, siege.to, siege.source, times(40_000, 6000), 4000, make))
-    beside = [await ping(*pair)]
+    attack = asyncio.create_task(asyncio.to_thread(flood, siege.to, siege.source, times(40_000, 4000), 4000, make))
+    pings = 0
     while not attack.done():
-        beside.append(await ping(*pair))
+        await ping(*pair)
+        pings += 1
     assert await attack > 0
+    assert pings > 3
     assert siege.process.num_fds() == files
     assert siege.process.memory_info().rss - memory < 8 << 20
-    with capsys.disabled():
-        p50, beside_p50 = (1000 * statistics.median(one) for one in (before, beside))
-        print(f" ping p50 {p50:.1f} ms, beside a flood {beside_p50:.1f} ms ({len(beside)} pings)", end="")
     close(*pair)
 
 
@@ -163,7 +156,6 @@ async def test_half_handshakes_are_counted_and_meet_the_deadline(siege: Siege) -
     halves = [siege.intruder() for _ in range(33)]
     for one in halves:
         await asyncio.to_thread(one.half_a_handshake)
-        one.send()
     await asyncio.to_thread(halves[-1].until, lambda: halves[-1].ended is not None)
     assert halves[-1].ended == QuicErrorCode.CONNECTION_REFUSED
     refused = await siege.recorded("handshakes_per_address")
@@ -197,13 +189,12 @@ async def test_who_hammers_is_slowed_down_and_who_is_many_is_too_many(siege: Sie
     crowd = []
     for _ in range(3):
         siege.source = stranger()
-        for _ in range(30):
-            one = siege.intruder()
-            crowd.append(one)
-            await asyncio.to_thread(one.half_a_handshake)
-            one.send()
-        if siege.complaints("max_inbound"):
+        crowd += [siege.intruder() for _ in range(30)]
+    for one in crowd:  # made already: all must come within the time of a handshake
+        await asyncio.to_thread(one.half_a_handshake)
+        if one.ended is not None:
             break
+    siege.source = "127.0."
     refused = await siege.recorded("max_inbound")
     assert isinstance(refused, Refused)
     assert refused.limit == str(MAX_INBOUND)
@@ -262,12 +253,12 @@ async def test_what_nobody_reads_stops_at_the_windows(siege: Siege) -> None:
     pair = await stream_of(siege.friend, siege.victim)
     with siege.intruder() as one:
         await asyncio.to_thread(one.handshake)
-        for _ in range(2):
+        for _ in range(times(3, 2)):
             numbers = [one.open(ECHO) for _ in range(8)]
             await asyncio.to_thread(one.until, lambda n=numbers: all(map(one.accepted, n)))
             for number in numbers:
                 one.connection.send_stream_data(number, bytes(4 << 20))
-            stepping = asyncio.create_task(asyncio.to_thread(one.until_quiet))
+            stepping = asyncio.create_task(asyncio.to_thread(one.until_quiet, 0.3))
             while not stepping.done():
                 await ping(*pair)
             await stepping
@@ -312,13 +303,14 @@ async def test_streams_faster_than_anybody_can_look_end_nobody_else(siege: Siege
         await asyncio.to_thread(one.handshake)
 
         def go() -> None:
-            machine, end = one.connection, time.monotonic() + 1
-            while time.monotonic() < end and one.ended is None:
-                while (number := machine.get_next_available_stream_id()) // 4 < machine._remote_max_streams_bidi:
+            machine, end = one.connection, time.monotonic() + 60
+            while one.ended is None and (number := machine.get_next_available_stream_id()) < 4 * 400:
+                assert time.monotonic() < end
+                if number // 4 < machine._remote_max_streams_bidi:
                     machine.send_stream_data(number, b"x", end_stream=True)
                     machine.stop_stream(number, 0)
-                one.step(0.001)
-            assert machine.get_next_available_stream_id() // 4 > 60, "it was slow enough for anybody"
+                else:
+                    one.step(0.001)
 
         await asyncio.to_thread(go)
         one.close()
@@ -360,7 +352,7 @@ async def test_memory_and_files_stay_flat_over_many_connections(siege: Siege) ->
     await asyncio.to_thread(come_and_go, 20)
     await gone()
     files, memory = siege.process.num_fds(), siege.process.memory_info().rss
-    assert await asyncio.to_thread(come_and_go, times(1000, 60)) == 0
+    assert await asyncio.to_thread(come_and_go, times(1000, 40)) == 0
     await gone()
     assert siege.process.num_fds() <= files + 2
     grown = siege.process.memory_info().rss - memory
