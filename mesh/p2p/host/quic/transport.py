@@ -72,11 +72,12 @@ class DoorQuic(ITransport):
         raise OpenConnectionError("no QUIC connection") from failure
 
     def _sockets(self, target: Target) -> list[Bound]:
-        """Those to dial from, the best first: one of all interfaces, and for our own machine one of loopback."""
+        """Those to dial from, one of a family: one of all interfaces, and for our own machine one of loopback."""
         kind = {"ip4": "ip4", "dns4": "ip4", "ip6": "ip6", "dns6": "ip6"}.get(target.kind, "")
         local = target.kind.startswith("ip") and ip_address(target.host).is_loopback
         usable = [one for one in self._bound if one.address.split("/")[1] == kind or not kind]
-        return sorted(usable, key=lambda one: (_is_loopback(one) != local, not _is_anywhere(one)))[:1]
+        usable.sort(key=lambda one: (_is_loopback(one) != local, not _is_anywhere(one)))
+        return list({one.raw.family: one for one in reversed(usable)}.values())
 
 
 def _host(bound: Bound) -> str:
