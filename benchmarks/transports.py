@@ -52,6 +52,7 @@ def variants(directory: Path) -> dict[str, dict[str, object]]:
         "tcp, noise, network key": {"listen": ["/ip4/127.0.0.1/tcp/0"], "psk_file": str(directory / "swarm.key")},
         "ws, noise": {"listen": ["/ip4/127.0.0.1/tcp/0/ws"]},
         "wss, noise": {"listen": ["/ip4/127.0.0.1/tcp/0/tls/ws"], **tls},
+        "webrtc-direct, noise": {"listen": ["/ip4/127.0.0.1/udp/0/webrtc-direct"]},
         "quic-v1": {"listen": ["/ip4/127.0.0.1/udp/0/quic-v1"]},
     }
 

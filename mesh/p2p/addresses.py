@@ -16,15 +16,17 @@ _MULTIHASHES = ((b"\x00\x24", 38), (b"\x12\x20", 34))
 
 _HOSTS = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
 QUIC = "quic-v1"
+WEBRTC = "webrtc-direct"
 # docs/overlay.md has the reasons.
-_NOT_SPOKEN = {"quic": "QUIC of before RFC 9000", "webtransport": "WebTransport", "webrtc-direct": "WebRTC"}
+_NOT_SPOKEN = {"quic": "QUIC of before RFC 9000", "webtransport": "WebTransport"}
+_NOT_PRIVATE = {QUIC: "QUIC", WEBRTC: "WebRTC"}
 
 
 @dataclass(frozen=True)
 class Target:
-    """An address taken apart: ``transport`` is tcp, ws, wss or quic-v1.
+    """An address taken apart: ``transport`` is tcp, ws, wss, quic-v1 or webrtc-direct.
 
-    ``server_name`` is what TLS asks for where that is said.
+    ``server_name`` is what TLS asks for where that is said; ``certhash`` the digest of WebRTC's certificate.
     """
 
     kind: str
@@ -32,6 +34,7 @@ class Target:
     port: int
     transport: str
     server_name: str = ""
+    certhash: str = ""
 
 
 def target_of(multiaddr: str) -> Target | None:
@@ -52,10 +55,14 @@ def target_of(multiaddr: str) -> Target | None:
 
 
 def udp_target_of(multiaddr: str) -> Target | None:
-    """What a multiaddr of QUIC says, as `target_of`."""
+    """What a multiaddr of QUIC or WebRTC-direct says, as `target_of`."""
     match _parts(multiaddr, "udp"):
         case [kind, host, _, port, "quic-v1"]:
             return Target(kind, host, int(port), QUIC)
+        case [kind, host, _, port, "webrtc-direct"]:
+            return Target(kind, host, int(port), WEBRTC)
+        case [kind, host, _, port, "webrtc-direct", "certhash", digest] if digest:
+            return Target(kind, host, int(port), WEBRTC, certhash=digest)
     return None
 
 
@@ -88,7 +95,7 @@ def check_listen(multiaddrs: Iterable[str], *, private: bool, certificate: bool)
                 f"[overlay] listen has {multiaddr!r}, and secure WebSocket needs a certificate",
                 remedy="Name its PEM files in [overlay] wss_certificate and wss_key, or listen on /ws.",
             )
-        other = ports.setdefault((target.host, target.port, target.transport == QUIC), multiaddr)
+        other = ports.setdefault((target.host, target.port, target.transport in (QUIC, WEBRTC)), multiaddr)
         if target.port and other != multiaddr:
             raise ConfigError(
                 f"[overlay] listen has {other!r} and {multiaddr!r} on one port",
@@ -108,8 +115,8 @@ def _refuse_what_is_not_spoken(multiaddr: str, *, private: bool) -> None:
     parts = multiaddr.split("/")
     names = [_NOT_SPOKEN[part] for part in parts if part in _NOT_SPOKEN]
     why = "py-libp2p's would let strangers past every limit on connections, handshakes and memory"
-    if private and not names and QUIC in parts:
-        names, why = ["QUIC"], "a network key protects TCP and WebSocket alone"
+    if private and not names and (names := [_NOT_PRIVATE[part] for part in parts if part in _NOT_PRIVATE]):
+        why = "a network key protects TCP and WebSocket alone"
     if not names:
         return
     raise ConfigError(

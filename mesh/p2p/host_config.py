@@ -1,8 +1,12 @@
 """``[overlay]`` as the overlay process takes it. It reads no configuration: it is handed its settings."""
 
+from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from mesh.config import OverlayConfig
+from mesh.errors import ConfigError
+from mesh.p2p.addresses import WEBRTC, udp_target_of
 from mesh.p2p.host.limits import Limits
 from mesh.p2p.host.nat import NatSettings
 from mesh.p2p.host.relay_book import RelayLimits
@@ -59,3 +63,14 @@ def websocket_tls(config: OverlayConfig, home: Path) -> WebSocketTls:
         key=file_in(home, config.wss_key),
         trust=file_in(home, config.wss_trust),
     )
+
+
+def check_packages(listen: Iterable[str]) -> None:
+    """Whether what is listened on can be spoken with what is installed. Raises ConfigError."""
+    for address in listen:
+        target = udp_target_of(address)
+        if target is not None and target.transport == WEBRTC and find_spec("google_crc32c") is None:
+            raise ConfigError(
+                f"[overlay] listen has {address!r}, and WebRTC-direct needs the package google-crc32c",
+                remedy="Run `pip install synaptic-mesh[webrtc]`.",
+            )

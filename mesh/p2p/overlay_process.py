@@ -24,7 +24,7 @@ from mesh.p2p.addresses import check_listen
 from mesh.p2p.deliveries import Deliveries
 from mesh.p2p.host import wire
 from mesh.p2p.host.settings import HostSettings, hand_over
-from mesh.p2p.host_config import file_in, limits, nat_settings, websocket_tls
+from mesh.p2p.host_config import check_packages, file_in, limits, nat_settings, websocket_tls
 from mesh.p2p.host_link import HostLink, LocalConnection
 from mesh.p2p.interfaces import dialable, interface_ips
 from mesh.p2p.overlay import (
@@ -138,6 +138,7 @@ class ProcessOverlay:
     def _check_settings(self) -> None:
         config = self._config
         check_listen(config.listen, private=bool(config.psk_file), certificate=bool(config.wss_certificate))
+        check_packages(config.listen)
         self._network_key = (
             network_key.read_file(Path(file_in(self._home, config.psk_file))) if config.psk_file else b""
         )

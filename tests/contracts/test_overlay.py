@@ -25,6 +25,7 @@ from mesh.p2p.overlay import (
     StreamRefused,
 )
 from tests.kit.certificates import make_certificate
+from tests.kit.effort import thorough
 from tests.kit.overlays import PROTOCOL, TOPIC, MemoryWorld, ProcessWorld, Recorder, World, reset
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -374,6 +375,10 @@ def over_wss_with_tls(directory: Path) -> dict[str, object]:
     }
 
 
+def over_webrtc_direct(_: Path) -> dict[str, object]:
+    return {"listen": ["/ip4/127.0.0.1/udp/0/webrtc-direct"]}
+
+
 def over_quic(_: Path) -> dict[str, object]:
     return {"listen": ["/ip4/127.0.0.1/udp/0/quic-v1"]}
 
@@ -438,3 +443,10 @@ class TestProcessOverlayOverSecureWebSocketWithTls(ProcessContract):
 class TestProcessOverlayOverQuic(ProcessContract):
     settings = staticmethod(over_quic)
     transport, security = "quic-v1", "/tls/1.0.0"
+
+
+@pytest.mark.e2e
+@thorough  # tests/e2e/test_webrtc_direct.py has the part of it that differs
+class TestProcessOverlayOverWebRtcDirect(ProcessContract):
+    settings = staticmethod(over_webrtc_direct)
+    transport, security = "webrtc-direct", "/noise"

@@ -102,7 +102,7 @@ async def test_nothing_on_the_wire_tells_what_is_spoken(world: ProcessWorld) -> 
     [
         ({"listen": ["/ip4/127.0.0.1/udp/0/quic"]}, "does not speak QUIC of before RFC 9000"),
         ({"listen": ["/ip4/127.0.0.1/udp/0/quic-v1"], "psk_file": "swarm.key"}, "a network key protects TCP"),
-        ({"listen": ["/ip4/127.0.0.1/udp/0/webrtc-direct"]}, "does not speak WebRTC"),
+        ({"listen": ["/ip4/127.0.0.1/udp/0/webrtc-direct"], "psk_file": "swarm.key"}, "speak WebRTC: a network key"),
         ({"listen": ["/ip4/127.0.0.1/tcp/0/tls/ws"]}, "needs a certificate"),
         ({"listen": ["/ip4/127.0.0.1/tcp/4701", "/ip4/127.0.0.1/tcp/4701/ws"]}, "on one port"),
         ({"psk_file": "not-there.key"}, "not-there.key cannot be read"),

@@ -23,9 +23,11 @@ async def hang(call: InboundCall) -> Reply:
     raise AssertionError
 
 
-def real_node(directory: Path, mesh: str = "lab", **settings: object) -> tuple[PeerNode, ProcessOverlay]:
+def real_node(
+    directory: Path, mesh: str = "lab", listen: str = LOOPBACK, **settings: object
+) -> tuple[PeerNode, ProcessOverlay]:
     """A node over the overlay process, to be started."""
-    config = OverlayConfig(listen=[LOOPBACK], mdns=False, redial_min_s=0.2, redial_max_s=2.0, **settings)
+    config = OverlayConfig(listen=[listen], mdns=False, redial_min_s=0.2, redial_max_s=2.0, **settings)
     identity = Identity.generate()
     overlay = ProcessOverlay(identity, config, directory / "run", directory / "overlay.log", agent="test/1")
     node = PeerNode(identity.peer_id, overlay, SystemClock(), config, mesh=mesh)

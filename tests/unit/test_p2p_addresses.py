@@ -127,7 +127,7 @@ def test_transports_beside_each_other_may_be_listened_on():
         (["/ip4/0.0.0.0/udp/1/quic"], "QUIC of before RFC 9000"),
         (["/ip4/0.0.0.0/udp/1/quic-v1", "/ip4/0.0.0.0/udp/01/quic-v1"], "on one port"),
         (["/ip4/0.0.0.0/udp/1/quic-v1/webtransport"], "WebTransport"),
-        (["/ip4/0.0.0.0/udp/1/webrtc-direct"], "WebRTC"),
+        (["/ip4/0.0.0.0/udp/1/webrtc-direct", "/ip4/0.0.0.0/udp/1/webrtc-direct/certhash/uEiA"], "on one port"),
         (["/ip4/0.0.0.0/tcp/1/tls/ws"], "certificate"),
         (["/ip4/0.0.0.0/tcp/1", "/ip4/0.0.0.0/tcp/1/ws"], "on one port"),
     ],

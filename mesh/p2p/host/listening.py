@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from mesh.errors import ListenError
-from mesh.p2p.addresses import QUIC, Target, target_of, udp_target_of
+from mesh.p2p.addresses import QUIC, WEBRTC, Target, target_of, udp_target_of
 
 _BACKLOG = 128
 
@@ -40,7 +40,7 @@ def bind(addresses: Sequence[str]) -> list[Bound]:
 
 def _bind_one(address: str) -> Bound:
     family, target = _parse(address)
-    stream = target.transport != QUIC
+    stream = target.transport not in (QUIC, WEBRTC)
     sock = socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)

@@ -13,6 +13,7 @@ class MuxedConnection(IMuxedConn):
     """What a connection must do besides py-libp2p's `IMuxedConn`.
 
     ``event_shutting_down`` is set once it is over. ``overflowed``: the peer ignored the windows it was given.
+    ``fault`` says what else of it could not be borne, where that ended it.
     ``refusal`` is set when it was given up because all peers together sent too much (see `ReceiveBudget`).
     Its streams have, besides `IMuxedStream`'s, ``send_window`` (how much `write` takes at once, at most), ``closed``
     (for writing) and ``reset_received``; and `read` raises MuxedStreamEOF at the end.
@@ -21,6 +22,7 @@ class MuxedConnection(IMuxedConn):
     wire: Wire
     event_shutting_down: trio.Event
     overflowed: bool = False
+    fault: str = ""
     refusal: Refusal | None = None
 
     @abstractmethod

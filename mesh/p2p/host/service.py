@@ -12,7 +12,7 @@ from libp2p.tools.anyio_service import background_trio_service
 
 from mesh.errors import ListenError, MeshError
 from mesh.p2p.access import Access, Gate
-from mesh.p2p.addresses import QUIC
+from mesh.p2p.addresses import QUIC, WEBRTC
 from mesh.p2p.host import gossip, identify, wire
 from mesh.p2p.host.admission import Admission, Refusal, refusal_of
 from mesh.p2p.host.complaints import Complaints
@@ -30,7 +30,7 @@ from mesh.p2p.host.receiving import ReceiveBudget
 from mesh.p2p.host.router import Router
 from mesh.p2p.host.settings import HostSettings
 from mesh.p2p.host.swarm import make_host, multiaddrs
-from mesh.p2p.host.transports import make_transports
+from mesh.p2p.host.transports import announced, make_transports
 from mesh.p2p.host.traversal import Traversal
 from mesh.p2p.host.wires import unread_of
 from mesh.p2p.interfaces import dialable, interface_ips
@@ -49,7 +49,7 @@ async def serve(settings: HostSettings) -> None:
         try:
             layers = Layers(settings.network_key, settings.wss)
             layers.check()
-            bound = bind(settings.listen)
+            bound = announced(bind(settings.listen), settings.seed)
         except ListenError as error:
             control.send(wire.StartFailed(error.what, error.remedy))
             await control.finish()
@@ -261,6 +261,8 @@ class Service:
         if connection.muxed.overflowed:
             detail = "sent more than the windows of its streams allow"
             self._complaints.misbehaved(connection.wire.address, "receive_window", detail, connection.peer)
+        if connection.muxed.fault:
+            self._complaints.misbehaved(connection.wire.address, "connection", connection.muxed.fault, connection.peer)
         if connection.muxed.refusal is not None:
             self._complaints.refused(connection.wire.address, connection.muxed.refusal, connection.peer)
         self._pubsub.connection_lost(peer_id, connection.muxed)
@@ -272,7 +274,7 @@ class Service:
     def _say_goodbye(self) -> None:
         """To those whose connection the kernel does not close for us."""
         for connection in self._connections:
-            if connection.wire.transport == QUIC:
+            if connection.wire.transport in (QUIC, WEBRTC):
                 connection.wire.abort("closed by us")
 
     def _refuse_own_identity(self, connection: Connection) -> None:

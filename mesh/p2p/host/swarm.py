@@ -103,7 +103,10 @@ def make_host(
     budget: ReceiveBudget,
     security: Sequence[str] = ("noise",),
 ) -> tuple[QuietHost, DoorSwarm]:
-    """A host with the identity of ``seed``; over ``transports`` of bytes it speaks Noise or TLS, and Yamux."""
+    """A host with the identity of ``seed``; over ``transports`` of bytes it speaks Noise or TLS, and Yamux.
+
+    ``budget`` is shared by all that receive.
+    """
     key_pair = create_new_key_pair(seed)
     peer_id = ID.from_pubkey(key_pair.public_key)
     peerstore = PeerStore()

@@ -6,7 +6,7 @@ import trio
 from libp2p.abc import ITransport
 from libp2p.crypto.ed25519 import create_new_key_pair
 
-from mesh.p2p.addresses import QUIC
+from mesh.p2p.addresses import QUIC, WEBRTC
 from mesh.p2p.host.doorkeeper import Doorkeeper
 from mesh.p2p.host.layers import Layers
 from mesh.p2p.host.listening import Bound
@@ -40,4 +40,17 @@ def make_transports(
             max_streams=limits.max_streams_per_peer + _STREAMS_TO_REFUSE,
         )
         transports.append(DoorQuic(bound, settings.seed, identity, keeper, budget, nursery))
+    if any(one.transport == WEBRTC for one in bound):
+        from mesh.p2p.host.webrtc.transport import DoorWebRtc
+
+        transports.append(DoorWebRtc(keeper, settings.seed, bound, budget, nursery))
     return door, transports
+
+
+def announced(bound: Sequence[Bound], seed: bytes) -> Sequence[Bound]:
+    """``bound`` with what only a transport knows of its addresses: the digest of WebRTC's certificate."""
+    if any(one.transport == WEBRTC for one in bound):
+        from mesh.p2p.host.webrtc import transport
+
+        return transport.announced(bound, seed)
+    return bound

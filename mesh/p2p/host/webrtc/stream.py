@@ -1,0 +1,208 @@
+"""A libp2p stream on a data channel."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import trio
+from libp2p.abc import IMuxedStream
+from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
+
+from mesh.p2p.host.webrtc.framing import MAX_PAYLOAD_BYTES, Deframer, Flag, frame
+
+if TYPE_CHECKING:
+    from mesh.p2p.host.webrtc.connection import WebRtcConnection
+
+# How much of one stream may wait for the peer's acknowledgement.
+SEND_BYTES = 1 << 18
+_LINGER_TICKS = 2
+
+
+class WebRtcStream(IMuxedStream):
+    """See `MuxedConnection` for what is expected of it.
+
+    ``put`` sends a frame, ``unsent`` says how many bytes wait, ``on_held`` hears by how much what it holds
+    grew or shrank, and ``on_over`` that both directions are over.
+    """
+
+    def __init__(
+        self,
+        connection: "WebRtcConnection",
+        channel: int,
+        *,
+        put: Callable[[bytes], None],
+        unsent: Callable[[], int],
+        on_held: Callable[[int], None],
+        on_over: Callable[["WebRtcStream"], None],
+    ) -> None:
+        self.muxed_conn = connection
+        self.channel = channel
+        self.reset_received = False
+        self.closed = False
+        self._put = put
+        self._unsent = unsent
+        self._on_held = on_held
+        self._counted = 0
+        self._on_over = on_over
+        self._deframer = Deframer()
+        self._received = bytearray()
+        self._ended = False
+        self._discards = False
+        self._is_over = False
+        self._lingered = 0
+        self._news = trio.Event()
+        self.room = trio.Event()
+
+    # --- from the peer -------------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        """Bytes that came and were not taken."""
+        return len(self._received) + self._deframer.held
+
+    def feed(self, data: bytes) -> None:
+        """A message of the channel. Raises FrameFault."""
+        for payload, flag in self._deframer.feed(data):
+            if payload and not self._discards and not self._ended:
+                self._received += payload
+            if flag is not None:
+                self._obey(flag)
+        self._count()
+        self._tell()
+
+    def _count(self) -> None:
+        change, self._counted = self.held - self._counted, self.held
+        if change:
+            self._on_held(change)
+
+    def _obey(self, flag: Flag) -> None:
+        match flag:
+            case Flag.FIN:
+                self._ended = True
+                self._put(frame(flag=Flag.FIN_ACK))
+            case Flag.RESET:
+                self._break()
+            case Flag.STOP_SENDING:
+                self._finish()
+        self._look_whether_over()
+
+    def gone(self) -> None:
+        """The channel was closed, or the connection is over."""
+        if not self._ended:
+            self._break()
+        self.closed = self._is_over = True
+        self._tell()
+
+    def _break(self) -> None:
+        self.reset_received = self._ended = self.closed = True
+        self._drop()
+
+    def _drop(self) -> None:
+        self._received.clear()
+        self._count()
+
+    def _look_whether_over(self) -> None:
+        if self._ended and self.closed and not self._is_over:
+            self._is_over = True
+            self._on_over(self)
+
+    def _tell(self) -> None:
+        self._news.set()
+        self.room.set()
+
+    # --- from us -------------------------------------------------------------------------------------------------
+
+    @property
+    def send_window(self) -> int:
+        """How much `write` takes at once."""
+        return 0 if self.closed else max(0, SEND_BYTES - self._unsent())
+
+    async def read(self, n: int | None = None) -> bytes:
+        """At most ``n`` bytes. Raises MuxedStreamEOF at the end, MuxedStreamReset."""
+        while not self._received:
+            if self.reset_received:
+                raise MuxedStreamReset("the stream was reset")
+            if self._ended or self._discards:
+                raise MuxedStreamEOF("the stream has ended")
+            self._news = trio.Event()
+            await self._news.wait()
+        taken = bytes(self._received[:n])
+        del self._received[: len(taken)]
+        self._count()
+        await trio.lowlevel.checkpoint()
+        return taken
+
+    async def write(self, data: bytes) -> None:
+        """Send it, waiting for room as long as it takes. Raises MuxedStreamReset, MuxedStreamClosed."""
+        sent = 0
+        while sent < len(data):
+            if self.reset_received:
+                raise MuxedStreamReset("the stream was reset")
+            if self.closed:
+                raise MuxedStreamClosed("the stream is closed for writing")
+            part = data[sent : sent + min(self.send_window, MAX_PAYLOAD_BYTES)]
+            if part:
+                self._put(frame(part))
+                sent += len(part)
+            else:
+                self.room = trio.Event()
+                await self.room.wait()
+        await trio.lowlevel.checkpoint()
+
+    def _finish(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._put(frame(flag=Flag.FIN))
+
+    async def close_write(self) -> None:
+        """No more will be written."""
+        self._finish()
+        self._look_whether_over()
+        await trio.lowlevel.checkpoint()
+
+    async def close(self) -> None:
+        """No more will be written or read."""
+        if not self._ended and not self._discards:
+            self._discards = True
+            self._put(frame(flag=Flag.STOP_SENDING))
+        self._finish()
+        self._drop()
+        self._look_whether_over()
+        self._tell()
+        await trio.lowlevel.checkpoint()
+
+    def linger(self) -> None:
+        """Called every few seconds: a peer that goes on sending where nobody reads has its stream broken off."""
+        if self._discards and not self._is_over:
+            self._lingered += 1
+            if self._lingered > _LINGER_TICKS:
+                self.break_off()
+
+    async def reset(self) -> None:
+        """End both directions at once."""
+        self.break_off()
+        await trio.lowlevel.checkpoint()
+
+    def break_off(self) -> None:
+        """As `reset`, without waiting for a turn."""
+        if not self._is_over:
+            self._put(frame(flag=Flag.RESET))
+            self._break()
+            self._look_whether_over()
+        self._tell()
+
+    def set_deadline(self, ttl: int) -> None:
+        """Nothing: deadlines are the callers' own."""
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Of the other end of the connection."""
+        connection = self.muxed_conn
+        return connection.get_remote_address()  # type: ignore[attr-defined, no-any-return]
+
+    async def __aenter__(self) -> "WebRtcStream":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
