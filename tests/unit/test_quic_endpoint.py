@@ -1,6 +1,7 @@
 """What a QUIC socket keeps of connections: nothing, once they are over, however they ended or never began."""
 
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,10 +33,11 @@ class FallsSilent:
     """A socket whose process vanishes once it has said ``words`` datagrams."""
 
     def __init__(self, raw: socket.socket, words: int) -> None:
-        self.fileno = raw.fileno
-        self.recvfrom_into = raw.recvfrom_into
         self._words = words
         self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
 
     def sendto(self, data: bytes, remote: Any) -> None:
         self._words -= 1
@@ -159,12 +161,47 @@ def test_a_dial_that_nobody_answers() -> None:
     trio.run(main)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_a_dial_to_a_closed_port_fails_at_once() -> None:
+    async def main() -> None:
+        (closed,) = bind(["/ip4/127.0.0.1/udp/0/quic-v1"])
+        nobody = closed.raw.getsockname()
+        closed.socket.close()
+        async with two() as (near, _, nursery):
+            with pytest.raises(trio.BrokenResourceError, match="nobody listens there"), trio.fail_after(30):
+                await near.endpoint.connect(nobody, nursery)
+            await until_empty(near)
+
+    trio.run(main)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_a_peer_whose_port_is_closed_is_asked_and_then_gone() -> None:
+    async def main() -> None:
+        async with two() as (near, _, nursery):
+            (there,) = bind(["/ip4/127.0.0.1/udp/0/quic-v1"])
+            far = Node(there, SERVER)
+            async with trio.open_nursery() as its_process:
+                its_process.start_soon(far.serve)
+                muxed = await near.endpoint.connect(far.address, nursery)
+                far.endpoint._udp._raw = FallsSilent(far.endpoint._udp._raw, 0)  # type: ignore[assignment]
+                its_process.cancel_scope.cancel()
+            there.socket.close()
+            await muxed.ask_for_life()
+            with trio.fail_after(30):
+                await muxed.event_shutting_down.wait()
+            assert muxed.wire.end_reason == "closed by the peer"
+            await until_empty(near)
+
+    trio.run(main)
+
+
 def test_a_handshake_that_is_abandoned() -> None:
     hurried = Limits(**{name: getattr(LIMITS, name) for name in LIMITS.__struct_fields__} | {"handshake_s": 0.2})
 
     async def main() -> None:
         async with two(hurried) as (near, far, nursery):
-            near.endpoint._socket = FallsSilent(near.endpoint._socket, 2)  # type: ignore[assignment]
+            near.endpoint._udp._raw = FallsSilent(near.endpoint._udp._raw, 2)  # type: ignore[assignment]
             with trio.move_on_after(1):
                 await near.endpoint.connect(far.address, nursery)
             await until_empty(near, far)

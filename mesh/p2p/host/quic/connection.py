@@ -1,5 +1,6 @@
 """One QUIC connection: datagrams in and out, its clock, and its streams."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
 
 from mesh.p2p.addresses import QUIC
+from mesh.p2p.host.doubt import Doubt
 from mesh.p2p.host.muxed import MuxedConnection
 from mesh.p2p.host.quic.machine import Machine
 from mesh.p2p.host.quic.streams import SEND_BUFFER_BYTES, QuicStream
@@ -75,6 +77,7 @@ class QuicMuxed(MuxedConnection):
         self._shaken = trio.Event()
         self._sooner = trio.Event()
         self._wakes_at = 0.0
+        self._doubt = Doubt()
         self._flushing = False
 
     # --- its life ------------------------------------------------------------------------------------------------
@@ -89,12 +92,11 @@ class QuicMuxed(MuxedConnection):
         """Keep its clock until it is over."""
         while not self.event_shutting_down.is_set():
             self._sooner = trio.Event()
-            self._wakes_at = self._machine.get_timer() or 0.0
+            self._wakes_at = min(self._machine.get_timer() or 0.0, self._doubt.until or math.inf)
             with trio.move_on_at(self._wakes_at) as sleep:
                 await self._sooner.wait()
             if sleep.cancelled_caught:
-                with self._blaming_the_peer():
-                    self._machine.handle_timer(trio.current_time())
+                self._tick(trio.current_time())
                 self.flush()
 
     def receive(self, data: bytes, remote: Any) -> None:  # noqa: ANN401 - as sockets have it
@@ -102,6 +104,24 @@ class QuicMuxed(MuxedConnection):
         self.wire.heard_at = trio.current_time()
         with self._blaming_the_peer():
             self._machine.receive_datagram(data, remote, self.wire.heard_at)
+
+    def _tick(self, now: float) -> None:
+        with self._blaming_the_peer():
+            if now >= (self._machine.get_timer() or 0.0):
+                self._machine.handle_timer(now)
+        if self._doubt.is_confirmed(now, self.wire.heard_at):
+            self.wire.abort("closed by the peer")
+
+    def unreachable(self) -> None:
+        """Somebody says that nobody listens there any more."""
+        if not self._shaken.is_set():
+            if self.is_initiator:
+                self.wire.failure = ConnectionRefusedError("nobody listens there")
+                self.wire.abort("nobody listens there")
+        elif self._doubt.raise_at(trio.current_time()):
+            self._machine.send_ping(0)
+            self.flush()
+            self._sooner.set()
 
     def is_reset_by(self, data: bytes) -> bool:
         """See `Machine.is_reset_by`; then it is over."""

@@ -6,9 +6,7 @@ sender gets what is sent to its address. Only then is it counted by `Doorkeeper`
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import trio
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
@@ -31,13 +29,11 @@ from mesh.p2p.host.quic.goodbye import refuse
 from mesh.p2p.host.quic.machine import Identity, Machine
 from mesh.p2p.host.quic.resets import Resets
 from mesh.p2p.host.receiving import ReceiveBudget
+from mesh.p2p.host.udp import Address, Udp
 
 _ID_BYTES = 8
 _MIN_FIRST_DATAGRAM = 1200  # RFC 9000, section 14.1
-_MAX_DATAGRAM = 65535
 _LONG_HEADER = 0x80
-# Datagrams that are taken before anybody else has a turn.
-_BATCH = 64
 
 
 class QuicEndpoint:
@@ -46,25 +42,25 @@ class QuicEndpoint:
     def __init__(
         self, bound: Bound, identity: Identity, resets: Resets, keeper: Doorkeeper, budget: ReceiveBudget
     ) -> None:
-        self._socket = bound.raw
+        self._udp = Udp(bound.raw)
+        self._udp.on_unreachable = self._unreachable
         self._identity = identity
         self._resets = resets
         self._keeper = keeper
         self._budget = budget
         self._tokens = QuicRetryTokenHandler()
         self._by_id: dict[bytes, QuicMuxed] = {}
-        self._by_remote: dict[Any, set[QuicMuxed]] = {}  # two of them where both dialled
-        self._space = bytearray(_MAX_DATAGRAM)
+        self._by_remote: dict[Address, set[QuicMuxed]] = {}  # two of them where both dialled
 
     async def serve(self, handler: THandler) -> None:
         """Take datagrams for ever."""
         async with trio.open_nursery() as nursery:
             while True:
-                await trio.lowlevel.wait_readable(self._socket.fileno())
-                for muxed in self._take_batch(partial(self._keep, nursery, handler)):
+                batch = await self._udp.receive()
+                for muxed in self._take(batch, partial(self._keep, nursery, handler)):
                     muxed.flush()
 
-    async def connect(self, remote: tuple[Any, ...], nursery: trio.Nursery) -> QuicMuxed:
+    async def connect(self, remote: Address, nursery: trio.Nursery) -> QuicMuxed:
         """A connection to whoever is there, proved to be who its ``peer_id`` says.
 
         Raises OSError, or trio.BrokenResourceError.
@@ -82,46 +78,36 @@ class QuicEndpoint:
             raise
         return muxed
 
-    def _begin(self, machine: Machine, remote: Any) -> None:  # noqa: ANN401 - as sockets have it
+    def _begin(self, machine: Machine, remote: Address) -> None:
         """Send the first packet. Raises OSError where no way leads there from this socket."""
         machine.connect(remote, trio.current_time())
         for data, to in machine.datagrams_to_send(trio.current_time()):
-            with suppress(BlockingIOError):  # lost, and sent again
-                self._socket.sendto(data, to)
+            self._udp.send_or_raise(data, to)
 
     # --- datagrams -----------------------------------------------------------------------------------------------
 
-    def _take_batch(self, keep: Callable[[QuicMuxed, Any], None]) -> set[QuicMuxed]:
+    def _take(self, batch: list[tuple[bytes, Address]], keep: Callable[[QuicMuxed, Address], None]) -> set[QuicMuxed]:
         touched: set[QuicMuxed] = set()
-        for _ in range(_BATCH):
-            try:
-                size, remote = self._socket.recvfrom_into(self._space)
-            except BlockingIOError:
-                break
-            except OSError:  # what the network said of something that was sent earlier
-                continue
-            data = bytes(memoryview(self._space)[:size])
+        for data, remote in batch:
             muxed = self._by_id.get(_destination(data))
             if muxed is None:
                 muxed = self._stranger(data, remote)
                 if muxed is not None:
                     keep(muxed, remote)
-            elif str(remote[0]).partition("%")[0] != muxed.wire.host:
+            elif remote[0].partition("%")[0] != muxed.wire.host:
                 continue  # another machine: rules are for addresses, and were asked about this one's
             if muxed is not None:
                 muxed.receive(data, remote)
                 touched.add(muxed)
         return touched
 
-    def _send(self, data: bytes, remote: Any) -> None:  # noqa: ANN401 - as sockets have it
-        try:
-            self._socket.sendto(data, remote)
-        except OSError:  # lost, as any datagram may be: QUIC sends it again, or gives up
-            return
+    def _unreachable(self, remote: Address) -> None:
+        for muxed in list(self._by_remote.get(remote, ())):
+            muxed.unreachable()
 
     # --- connections ---------------------------------------------------------------------------------------------
 
-    def _stranger(self, data: bytes, remote: Any) -> QuicMuxed | None:  # noqa: ANN401 - as sockets have it
+    def _stranger(self, data: bytes, remote: Address) -> QuicMuxed | None:
         """A connection for who begins one, where it may."""
         if not data or not data[0] & _LONG_HEADER:
             self._lost(data, remote)
@@ -137,20 +123,20 @@ class QuicEndpoint:
             return None
         return self._admit(header, remote) if header.packet_type == QuicPacketType.INITIAL else None
 
-    def _lost(self, data: bytes, remote: Any) -> None:  # noqa: ANN401
+    def _lost(self, data: bytes, remote: Address) -> None:
         """A packet of a connection that we, or the peer, know nothing of."""
         if any(believer.is_reset_by(data) for believer in self._by_remote.get(remote, ())):
             return
         answer = self._resets.answer(_destination(data), len(data))
         if answer is not None:
-            self._send(answer, remote)
+            self._udp.send(answer, remote)
 
-    def _name_versions(self, header: QuicHeader, remote: Any) -> None:  # noqa: ANN401
+    def _name_versions(self, header: QuicHeader, remote: Address) -> None:
         if header.packet_type != QuicPacketType.VERSION_NEGOTIATION:  # two that answer each other would not stop
             versions = [int(QuicProtocolVersion.VERSION_1)]
-            self._send(encode_quic_version_negotiation(header.destination_cid, header.source_cid, versions), remote)
+            self._udp.send(encode_quic_version_negotiation(header.destination_cid, header.source_cid, versions), remote)
 
-    def _admit(self, header: QuicHeader, remote: Any) -> QuicMuxed | None:  # noqa: ANN401
+    def _admit(self, header: QuicHeader, remote: Address) -> QuicMuxed | None:
         if not header.token:
             self._ask_for_proof(header, remote)
             return None
@@ -159,11 +145,11 @@ class QuicEndpoint:
                 address=remote, destination_cid=header.destination_cid, token=header.token, now=trio.current_time()
             )
         except ValueError:
-            self._send(refuse(header, QuicErrorCode.INVALID_TOKEN), remote)
+            self._udp.send(refuse(header, QuicErrorCode.INVALID_TOKEN), remote)
             return None
         wire = QuicWire(remote, inbound=True)
         if not self._keeper.admits(wire):
-            self._send(refuse(header, QuicErrorCode.CONNECTION_REFUSED), remote)
+            self._udp.send(refuse(header, QuicErrorCode.CONNECTION_REFUSED), remote)
             return None
         machine = Machine(
             self._identity, self._resets, is_client=False, original_cid=original, retry_cid=header.destination_cid
@@ -172,7 +158,7 @@ class QuicEndpoint:
         self._know(muxed, remote, header.destination_cid, machine.host_cid)
         return muxed
 
-    def _ask_for_proof(self, header: QuicHeader, remote: Any) -> None:  # noqa: ANN401
+    def _ask_for_proof(self, header: QuicHeader, remote: Address) -> None:
         own = os.urandom(_ID_BYTES)
         token = self._tokens.create_token(
             address=remote,
@@ -181,7 +167,7 @@ class QuicEndpoint:
             now=trio.current_time(),
         )
         assert header.version is not None
-        self._send(
+        self._udp.send(
             encode_quic_retry(
                 version=header.version,
                 source_cid=own,
@@ -193,15 +179,15 @@ class QuicEndpoint:
         )
 
     def _muxed(self, machine: Machine, wire: QuicWire) -> QuicMuxed:
-        return QuicMuxed(machine, wire, self._budget, send=self._send, on_ids=self._on_ids)
+        return QuicMuxed(machine, wire, self._budget, send=self._udp.send, on_ids=self._on_ids)
 
-    def _know(self, muxed: QuicMuxed, remote: Any, *ids: bytes) -> None:  # noqa: ANN401
+    def _know(self, muxed: QuicMuxed, remote: Address, *ids: bytes) -> None:
         """It is for `_run` to forget it."""
         self._by_remote.setdefault(remote, set()).add(muxed)
         for one in ids:
             self._by_id[one] = muxed
 
-    def _forget(self, muxed: QuicMuxed, remote: Any) -> None:  # noqa: ANN401
+    def _forget(self, muxed: QuicMuxed, remote: Address) -> None:
         for one in [one for one, of in self._by_id.items() if of is muxed]:
             del self._by_id[one]
         there = self._by_remote[remote]
@@ -215,7 +201,7 @@ class QuicEndpoint:
         else:
             self._by_id.pop(connection_id, None)
 
-    def _keep(self, nursery: trio.Nursery, handler: THandler, muxed: QuicMuxed, remote: Any) -> None:  # noqa: ANN401
+    def _keep(self, nursery: trio.Nursery, handler: THandler, muxed: QuicMuxed, remote: Address) -> None:
         async def serve() -> None:
             await muxed.handshake()
             await handler(muxed)  # type: ignore[arg-type]
@@ -223,7 +209,7 @@ class QuicEndpoint:
         nursery.start_soon(self._run, muxed, remote)
         nursery.start_soon(self._keeper.keep, muxed.wire, serve)
 
-    async def _run(self, muxed: QuicMuxed, remote: Any) -> None:  # noqa: ANN401
+    async def _run(self, muxed: QuicMuxed, remote: Address) -> None:
         try:
             await muxed.run()
         finally:

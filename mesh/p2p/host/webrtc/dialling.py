@@ -9,12 +9,12 @@ import trio
 from libp2p.transport.exceptions import OpenConnectionError
 
 from mesh.p2p.addresses import Target
+from mesh.p2p.host.udp import Udp
 from mesh.p2p.host.webrtc import stun
 from mesh.p2p.host.webrtc.certificates import ephemeral, fingerprint_in
 from mesh.p2p.host.webrtc.connection import WebRtcConnection
 from mesh.p2p.host.webrtc.dtls import Dtls, DtlsFault
 from mesh.p2p.host.webrtc.local import Local
-from mesh.p2p.host.webrtc.sockets import Udp
 
 _UFRAG = "libp2p+webrtc+v1/"
 # RFC 8445, section 5.3: letters, digits, + and /; others are not answered by everybody.
@@ -125,7 +125,7 @@ async def _read(udp: Udp, connection: WebRtcConnection) -> None:
             if not stun.is_stun(datagram):
                 connection.link.receive(datagram)
             elif (request := stun.request_in(datagram)) is not None:
-                udp.send(stun.answer(request, *address))
+                udp.send(stun.answer(request, *address[:2]))
         connection.received()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import trio
 
+from mesh.p2p.host.doubt import Doubt
 from mesh.p2p.host.webrtc import stun
 from mesh.p2p.host.webrtc.channels import ChannelFault
 from mesh.p2p.host.webrtc.dtls import Dtls, DtlsClosed, DtlsFault
@@ -24,7 +25,6 @@ FAULTS = (DtlsFault, SctpFault, FrameFault, ChannelFault, NoiseFault)
 _CLOSED = (DtlsClosed, SctpClosed)
 # Consent of RFC 7675 is asked for every 5 s; NATs forget a UDP port after 30 s and more.
 _KEEP_EVERY_S = 5.0
-_DOUBT_S = 2.0
 
 
 class Link:
@@ -55,8 +55,7 @@ class Link:
         self._on_tick = on_tick
         self._ufrag = ufrag
         self._due: float | None = None
-        self._doubted_at = 0.0
-        self._doubt_until: float | None = None
+        self._doubt = Doubt()
         self._sooner = trio.Event()
 
     # --- what comes ----------------------------------------------------------------------------------------------
@@ -162,28 +161,21 @@ class Link:
 
     def doubt(self) -> None:
         """Somebody says that nobody listens there any more, as anybody could: ask the peer. `flush` must follow."""
-        if self._doubt_until is None:
-            self._doubted_at = trio.current_time()
-            self._doubt_until = self._doubted_at + _DOUBT_S
-            if self.association is not None and self.association.is_up:
-                self.association.ask_for_life()
-
-    def _judge(self, now: float) -> None:
-        if self._doubt_until is not None and now >= self._doubt_until:
-            self._doubt_until = None
-            if self.wire.heard_at <= self._doubted_at:
-                raise DtlsClosed("closed by the peer")
+        asks = self._doubt.raise_at(trio.current_time())
+        if asks and self.association is not None and self.association.is_up:
+            self.association.ask_for_life()
 
     def _tick(self) -> None:
         now = trio.current_time()
-        self._judge(now)
+        if self._doubt.is_confirmed(now, self.wire.heard_at):
+            raise DtlsClosed("closed by the peer")
         if not self.dtls.is_up and self.dtls.timeout_s() == 0:
             self.dtls.expire()
         if self.association is not None:
             self.association.tick(now)
 
     def _next_due(self, now: float) -> float | None:
-        due = [self._doubt_until]
+        due = [self._doubt.until]
         if not self.dtls.is_up:
             wait_s = self.dtls.timeout_s()
             due.append(None if wait_s is None else now + wait_s)

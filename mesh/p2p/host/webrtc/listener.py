@@ -13,12 +13,12 @@ from multiaddr import Multiaddr
 
 from mesh.p2p.host.doorkeeper import Doorkeeper
 from mesh.p2p.host.listening import Bound
+from mesh.p2p.host.udp import Address, Udp
 from mesh.p2p.host.webrtc import stun
 from mesh.p2p.host.webrtc.connection import WebRtcConnection
 from mesh.p2p.host.webrtc.dtls import Dtls, Greeter, is_hello, random_of
 from mesh.p2p.host.webrtc.link import Blamed
 from mesh.p2p.host.webrtc.local import Local
-from mesh.p2p.host.webrtc.sockets import Address, Udp
 
 
 class Door:
@@ -54,7 +54,7 @@ class Door:
         if stun.is_stun(datagram):
             request = stun.request_in(datagram)
             if request is not None:
-                self._udp.send(stun.answer(request, *address), address)
+                self._udp.send(stun.answer(request, *address[:2]), address)
             return None
         connection = self._inside.get(address)
         if connection is None or (connection.link.dtls.is_up and is_hello(datagram)):
@@ -89,7 +89,7 @@ class Door:
                 del self._inside[address]
 
         connection = WebRtcConnection(
-            address,
+            (str(address[0]), int(address[1])),
             dtls,
             lambda datagram: self._udp.send(datagram, address),
             forget,

@@ -4,6 +4,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any, TypeAlias
 
 import trio
 
@@ -11,7 +12,8 @@ _MAX_DATAGRAM_BYTES = 2048
 _BATCH = 64
 _BUFFER_BYTES = 1 << 21  # as far as the system allows
 
-Address = tuple[str, int]
+# As the system has it: host and port, and of IPv6 the flow and the scope.
+Address: TypeAlias = tuple[Any, ...]
 
 
 # Of Linux, where they are not in the socket module: what a router or the other machine says of a datagram of ours.
@@ -49,7 +51,7 @@ class Udp:
         try:
             while len(batch) < _BATCH:
                 data, address = self._raw.recvfrom(_MAX_DATAGRAM_BYTES)
-                batch.append((data, (str(address[0]), int(address[1]))))
+                batch.append((data, address))
         except OSError:  # nothing more has come, or something is wrong with what was sent
             self._take_errors()
         return batch
@@ -58,7 +60,7 @@ class Udp:
         with suppress(OSError):
             while sys.platform == "linux":
                 _, _, _, address = self._raw.recvmsg(0, _MAX_ANCILLARY_BYTES, socket.MSG_ERRQUEUE)
-                self.on_unreachable((str(address[0]), int(address[1])))
+                self.on_unreachable(address)
 
     def send(self, datagram: bytes, to: Address | None = None) -> None:
         """Send to ``to``, or the address that the socket is connected to."""
@@ -70,6 +72,14 @@ class Udp:
             except OSError:
                 continue
             return
+
+    def send_or_raise(self, datagram: bytes, to: Address) -> None:
+        """As `send`, but raises OSError where no way leads there from this socket."""
+        with suppress(BlockingIOError):
+            try:
+                self._raw.sendto(datagram, to)
+            except OSError:
+                self._raw.sendto(datagram, to)
 
     def close(self) -> None:
         """Close it; who waits in `receive` is woken up. Again: no-op."""
