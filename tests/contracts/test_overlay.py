@@ -25,7 +25,6 @@ from mesh.p2p.overlay import (
     StreamRefused,
 )
 from tests.kit.certificates import make_certificate
-from tests.kit.effort import thorough
 from tests.kit.overlays import PROTOCOL, TOPIC, MemoryWorld, ProcessWorld, Recorder, World, reset
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -446,7 +445,6 @@ class TestProcessOverlayOverQuic(ProcessContract):
 
 
 @pytest.mark.e2e
-@thorough  # tests/e2e/test_webrtc_direct.py has the part of it that differs
 class TestProcessOverlayOverWebRtcDirect(ProcessContract):
     settings = staticmethod(over_webrtc_direct)
     transport, security = "webrtc-direct", "/noise"

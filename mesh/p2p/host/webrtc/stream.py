@@ -48,6 +48,7 @@ class WebRtcStream(IMuxedStream):
         self._received = bytearray()
         self._ended = False
         self._discards = False
+        self._is_acknowledged = False
         self._is_over = False
         self._lingered = 0
         self._news = trio.Event()
@@ -84,6 +85,8 @@ class WebRtcStream(IMuxedStream):
                 self._break()
             case Flag.STOP_SENDING:
                 self._finish()
+            case Flag.FIN_ACK:
+                self._is_acknowledged = True
         self._look_whether_over()
 
     def gone(self) -> None:
@@ -102,7 +105,16 @@ class WebRtcStream(IMuxedStream):
         self._count()
 
     def _look_whether_over(self) -> None:
-        if self._ended and self.closed and not self._is_over:
+        """The channel is closed once the peer has our end too: others answer it, and cannot on one that is closed."""
+        if self._has_ended and (self._is_acknowledged or self.reset_received):
+            self._be_over()
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._ended and self.closed
+
+    def _be_over(self) -> None:
+        if not self._is_over:
             self._is_over = True
             self._on_over(self)
 
@@ -172,11 +184,11 @@ class WebRtcStream(IMuxedStream):
         await trio.lowlevel.checkpoint()
 
     def linger(self) -> None:
-        """Called every few seconds: a peer that goes on sending where nobody reads has its stream broken off."""
-        if self._discards and not self._is_over:
+        """Called every few seconds: a stream that the peer does not end, or whose end it does not answer, is over."""
+        if (self._discards or self._has_ended) and not self._is_over:
             self._lingered += 1
             if self._lingered > _LINGER_TICKS:
-                self.break_off()
+                self._be_over() if self._has_ended else self.break_off()
 
     async def reset(self) -> None:
         """End both directions at once."""
