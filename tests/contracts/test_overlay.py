@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from mesh.errors import ListenError
+from mesh.identity import Identity
 from mesh.p2p import network_key
 from mesh.p2p.access import Access
 from mesh.p2p.addresses import target_of, udp_target_of
@@ -418,6 +419,20 @@ class ProcessContract(OverlayContract):
             (fact,) = node.heard.of(Connected)
             assert (fact.transport, fact.security) == (self.transport, self.security)
             assert (target_of(fact.address) or udp_target_of(fact.address)).transport == self.transport
+
+    async def test_a_dial_for_somebody_else_at_the_address_leaves_the_connection_alone(self, world: World) -> None:
+        a, b, _ = world.nodes
+        await a.dial(b)
+        places = [one.partition("/p2p/")[0] for one in b.overlay.addresses]
+        for _ in range(3):
+            with pytest.raises(DialFailed):
+                await a.overlay.dial(Identity.generate().peer_id, places, 10)
+        near, far = await a.stream_to(b)
+        near.writer.write(b"still there")
+        assert await asyncio.wait_for(far.reader.readexactly(11), 10) == b"still there"
+        for node in (a, b):
+            assert len(node.heard.of(Connected)) == 1
+            assert not node.heard.of(Disconnected)
 
 
 @pytest.mark.e2e

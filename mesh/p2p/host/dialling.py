@@ -109,7 +109,7 @@ class Dialler:
         if total > self._max_connections:
             failures.append(f"{total} connections are over [overlay] max_connections {self._max_connections}")
             return
-        peer_id, targets = _targets(peer, [one for one in addresses if self._may_go_to(one, failures)], failures)
+        peer_id, targets = _targets(peer, [one for one in addresses if self._may_be_at(peer, one, failures)], failures)
         circuits = [one for one in circuits[:_MAX_CIRCUITS] if self._may_go_to(one, failures)]
         patience_s = max(timeout_s / max(len(targets) + len(circuits), 1), _SECURE_AT_LEAST_S)
         hopeless = trio.Event()  # no direct address is left
@@ -118,7 +118,7 @@ class Dialler:
         try:
             async with trio.open_nursery() as nursery:
                 for order, target in enumerate(targets):
-                    nursery.start_soon(self._reach, target, order * _STAGGER_S, send)
+                    nursery.start_soon(self._reach, target, peer_id, order * _STAGGER_S, send)
                 for circuit in circuits:
                     nursery.start_soon(self._reach_circuit, circuit, peer_id, hopeless, send)
                 for _ in (*targets, *circuits):
@@ -135,6 +135,15 @@ class Dialler:
         finally:
             await _close_unused(receive)
 
+    def _may_be_at(self, peer: str, address: str, failures: list[str]) -> bool:
+        """Over WebRTC who is dialled knows us first, and would give up the connection that there is for the new one."""
+        plain = address.partition("/p2p/")[0]
+        there = {one.peer for one in self._connections if one.wire.transport == WEBRTC and one.wire.address == plain}
+        if there - {peer}:
+            failures.append(f"{address}: is where {', '.join(there)} is")
+            return False
+        return self._may_go_to(address, failures)
+
     def _may_go_to(self, address: str, failures: list[str]) -> bool:
         denied = self.gate().deny_address(ip) if (ip := _ip_of(address)) else None
         if denied is not None:
@@ -142,7 +151,11 @@ class Dialler:
         return denied is None
 
     async def _reach(
-        self, target: Multiaddr, delay_s: float, send: trio.MemorySendChannel[tuple[str, Dialled | Exception]]
+        self,
+        target: Multiaddr,
+        peer: ID,
+        delay_s: float,
+        send: trio.MemorySendChannel[tuple[str, Dialled | Exception]],
     ) -> None:
         await trio.sleep(delay_s)
         transport = self._swarm.transport_manager.transport_for_dialing(target)
@@ -150,7 +163,9 @@ class Dialler:
             send.send_nowait((str(target), OpenConnectionError("no transport for this kind of address")))
             return
         try:
-            send.send_nowait((str(target), await transport.dial(target)))
+            secures_itself = udp_target_of(str(target)) is not None  # and hangs up on others before they know us
+            made = await transport.dial(Multiaddr(f"{target}/p2p/{peer}") if secures_itself else target)
+            send.send_nowait((str(target), made))
         except (OpenConnectionError, OSError) as error:
             send.send_nowait((str(target), error))
 

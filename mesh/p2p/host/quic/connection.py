@@ -46,7 +46,8 @@ class QuicWire(Wire):
 class QuicMuxed(MuxedConnection):
     """Joins a `Machine` to a socket (``send``) and to py-libp2p. `run` keeps its clock.
 
-    ``on_ids`` hears of connection ids that come to mean it (True), or no longer do.
+    ``on_ids`` hears of connection ids that come to mean it (True), or no longer do. ``expected`` is the PeerId that
+    was dialled; empty for anybody.
     """
 
     peer_id: ID
@@ -64,6 +65,7 @@ class QuicMuxed(MuxedConnection):
     ) -> None:
         self.wire = wire
         wire.muxed = self
+        self.expected = ""
         self.event_started = trio.Event()
         self.event_shutting_down = trio.Event()
         self._machine = machine
@@ -232,7 +234,7 @@ class QuicMuxed(MuxedConnection):
 
     def _prove(self, alpn: str | None) -> None:
         try:
-            self.peer_id = self._machine.peer(alpn)
+            self.peer_id = self._machine.peer(alpn, self.expected)
             self._shaken.set()
         except HandshakeFailure as error:
             self.wire.failure = error

@@ -60,13 +60,14 @@ class QuicEndpoint:
                 for muxed in self._take(batch, partial(self._keep, nursery, handler)):
                     muxed.flush()
 
-    async def connect(self, remote: Address, nursery: trio.Nursery) -> QuicMuxed:
-        """A connection to whoever is there, proved to be who its ``peer_id`` says.
+    async def connect(self, remote: Address, nursery: trio.Nursery, peer: str = "") -> QuicMuxed:
+        """A connection to ``peer``, or to whoever is there, proved to be who its ``peer_id`` says.
 
         Raises OSError, or trio.BrokenResourceError.
         """
         machine = Machine(self._identity, self._resets, is_client=True)
         muxed = self._muxed(machine, QuicWire(remote, inbound=False))
+        muxed.expected = peer
         self._know(muxed, remote, machine.host_cid)
         nursery.start_soon(self._run, muxed, remote)
         try:

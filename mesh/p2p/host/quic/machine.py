@@ -98,12 +98,18 @@ class Machine(QuicConnection):
         """Whether there is somebody to send to."""
         return bool(self._network_paths)
 
-    def peer(self, alpn: str | None) -> ID:
-        """Who the other side has proved to be, after a handshake that led to ``alpn``. Raises HandshakeFailure."""
+    def peer(self, alpn: str | None, expected: str = "") -> ID:
+        """Who the other side has proved to be, after a handshake that led to ``alpn``. Raises HandshakeFailure.
+
+        Who is to be ``expected`` and is not, is told so before it hears who we are.
+        """
         if alpn != ALPN:
             raise HandshakeFailure("it did not agree on libp2p by ALPN")
         shown = (self.tls._peer_certificate, *self.tls._peer_certificate_chain)  # noqa: SLF001
-        return ID.from_pubkey(identity_in([one for one in shown if one is not None]))
+        peer = ID.from_pubkey(identity_in([one for one in shown if one is not None]))
+        if expected not in ("", str(peer)):
+            raise HandshakeFailure(f"it is {peer}, not {expected}")
+        return peer
 
     def held(self) -> int:
         """Bytes that have come, or that room is kept for, and that nobody has taken."""

@@ -59,14 +59,15 @@ class DoorQuic(ITransport):
         return DoorListener(self, self._bound, handler_function, self._nursery)
 
     async def dial(self, maddr: Multiaddr) -> IRawConnection:
-        """A connection to whoever is there. Raises OpenConnectionError."""
+        """A connection to the peer that ``maddr`` ends in, else to whoever is there. Raises OpenConnectionError."""
         target = udp_target_of(str(maddr))
         assert target is not None
+        peer = str(maddr).partition("/p2p/")[2]
         failure: Exception = OpenConnectionError(f"{target.host} has no address that can be reached from here")
         for bound in self._sockets(target):
             try:
                 found = await trio.socket.getaddrinfo(target.host, target.port, bound.raw.family, bound.raw.type)
-                return await self._endpoints[bound.address].connect(found[0][4], self._nursery)  # type: ignore[return-value]
+                return await self._endpoints[bound.address].connect(found[0][4], self._nursery, peer)  # type: ignore[return-value]
             except (OSError, trio.BrokenResourceError) as error:
                 failure = error
         raise OpenConnectionError("no QUIC connection") from failure
