@@ -31,11 +31,12 @@ class Udp:
 
     def __init__(self, raw: socket.socket) -> None:
         self._raw = raw
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            with suppress(OSError):
-                self._raw.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+        options = [(socket.SOL_SOCKET, name, _BUFFER_BYTES) for name in (socket.SO_RCVBUF, socket.SO_SNDBUF)]
         if sys.platform == "linux":
-            self._raw.setsockopt(*_RECEIVE_ERRORS[self._raw.family], 1)
+            options.append((*_RECEIVE_ERRORS[self._raw.family], 1))
+        for option in options:
+            with suppress(OSError):  # it does without
+                self._raw.setsockopt(*option)
 
     async def receive(self) -> list[tuple[bytes, Address]]:
         """What has come, at least one datagram of it. Raises trio.ClosedResourceError once it is closed."""
