@@ -17,6 +17,12 @@ _MULTIHASHES = ((b"\x00\x24", 38), (b"\x12\x20", 34))
 _HOSTS = ("ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr")
 QUIC = "quic-v1"
 WEBRTC = "webrtc-direct"
+# Their ports are of UDP, and the kernel knows nothing of their connections.
+OVER_UDP = (QUIC, WEBRTC)
+HOW_TO_LISTEN = (
+    "Write it as /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>, with /ws or /tls/ws after it for WebSocket, "
+    "or with udp for tcp and /quic-v1 or /webrtc-direct after it; port 0 picks a free one."
+)
 # docs/overlay.md has the reasons.
 _NOT_SPOKEN = {"quic": "QUIC of before RFC 9000", "webtransport": "WebTransport"}
 _NOT_PRIVATE = {QUIC: "QUIC", WEBRTC: "WebRTC"}
@@ -87,15 +93,14 @@ def check_listen(multiaddrs: Iterable[str], *, private: bool, certificate: bool)
         if target is None or not _is_ip(target):
             raise ConfigError(
                 f"[overlay] listen: {multiaddr!r} is not an address that can be listened on",
-                remedy="Write it as /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>, with /ws or /tls/ws after "
-                "it for WebSocket, or as /ip4/<address>/udp/<port>/quic-v1 for QUIC; port 0 picks a free one.",
+                remedy=HOW_TO_LISTEN,
             )
         if target.transport == "wss" and not certificate:
             raise ConfigError(
                 f"[overlay] listen has {multiaddr!r}, and secure WebSocket needs a certificate",
                 remedy="Name its PEM files in [overlay] wss_certificate and wss_key, or listen on /ws.",
             )
-        other = ports.setdefault((target.host, target.port, target.transport in (QUIC, WEBRTC)), multiaddr)
+        other = ports.setdefault((target.host, target.port, target.transport in OVER_UDP), multiaddr)
         if target.port and other != multiaddr:
             raise ConfigError(
                 f"[overlay] listen has {other!r} and {multiaddr!r} on one port",

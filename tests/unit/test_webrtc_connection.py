@@ -144,7 +144,7 @@ def test_what_is_not_read_stops_its_sender_and_no_more_is_held_than_the_window()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(near.write, sent)
             await until(lambda: pair.far.held() >= WINDOW_BYTES // 2)
-            await trio.sleep(0.5)  # all that may come has come
+            await until(lambda: pair.near.link.association.sender.peer_window < 2048)  # it was told to stop
             assert pair.far.held() <= WINDOW_BYTES + (1 << 17)
             assert near._unsent() <= SEND_BYTES + (1 << 15)
             assert near.send_window == 0
@@ -222,7 +222,7 @@ def test_a_question_whether_it_lives_is_answered() -> None:
         await pair.near.ask_for_life()
         await until(lambda: pair.near.wire.heard_at > before)
         pair.near.unreachable()  # somebody says so
-        await trio.sleep(2.5)
+        await until(lambda: pair.near.link._doubt.until is None)
         assert not pair.near.wire.closed.is_set()
 
     over_loopback(work)

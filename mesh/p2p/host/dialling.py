@@ -12,7 +12,7 @@ from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 from mesh.p2p.access import Access, Gate
-from mesh.p2p.addresses import QUIC, WEBRTC, target_of, udp_target_of
+from mesh.p2p.addresses import OVER_UDP, WEBRTC, target_of, udp_target_of
 from mesh.p2p.host.circuit import CIRCUIT
 from mesh.p2p.host.connections import Connections
 from mesh.p2p.host.swarm import Dialled, DoorSwarm, wire_of
@@ -27,7 +27,7 @@ _MAX_ADDRESSES = 16
 # What an address that answers gets for its handshake before the next has its turn, however many there are.
 _SECURE_AT_LEAST_S = 1.0
 # The fastest first; measured beside each other in benchmarks/overlay.py.
-_PREFERENCE = ("tcp", "ws", "wss", QUIC, WEBRTC)
+_PREFERENCE = ("tcp", "ws", "wss", *OVER_UDP)
 
 
 class Dialler:

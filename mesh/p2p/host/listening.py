@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from mesh.errors import ListenError
-from mesh.p2p.addresses import QUIC, WEBRTC, Target, target_of, udp_target_of
+from mesh.p2p.addresses import HOW_TO_LISTEN, OVER_UDP, Target, target_of, udp_target_of
 
 _BACKLOG = 128
 
@@ -40,7 +40,7 @@ def bind(addresses: Sequence[str]) -> list[Bound]:
 
 def _bind_one(address: str) -> Bound:
     family, target = _parse(address)
-    stream = target.transport not in (QUIC, WEBRTC)
+    stream = target.transport not in OVER_UDP
     sock = socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
@@ -65,8 +65,7 @@ def _parse(address: str) -> tuple[socket.AddressFamily, Target]:
     if target is None or target.kind not in families:
         raise ListenError(
             f"[overlay] listen: {address!r} is not an address that can be listened on",
-            remedy="Write it as /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>, with /ws or /tls/ws after it "
-            "for WebSocket, or as /ip4/<address>/udp/<port>/quic-v1 for QUIC; port 0 picks a free one.",
+            remedy=HOW_TO_LISTEN,
         )
     return families[target.kind], target
 

@@ -1,9 +1,14 @@
 """A secured connection of many streams, whatever makes it: Yamux over bytes, or a transport that has streams itself."""
 
 from abc import abstractmethod
+from types import TracebackType
+from typing import Self
 
 import trio
-from libp2p.abc import IMuxedConn
+from libp2p.abc import IMuxedConn, IMuxedStream
+from libp2p.connection_types import ConnectionType
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
+from multiaddr import Multiaddr
 
 from mesh.p2p.host.admission import Refusal
 from mesh.p2p.host.wires import Wire
@@ -41,3 +46,64 @@ class MuxedConnection(IMuxedConn):
         """All peers together sent too much, and this one the most."""
         self.refusal = refusal
         self.wire.abort(f"{refusal.rule}: {refusal.value} of {refusal.limit} bytes")
+
+
+class MuxingConnection(MuxedConnection):
+    """One whose transport secures and multiplexes it; it ends with its wire.
+
+    ``_to_accept`` gives the streams that the peer opens, and is closed with it.
+    """
+
+    _to_accept: trio.MemoryReceiveChannel[IMuxedStream]
+
+    @property
+    def is_initiator(self) -> bool:
+        """Whether we dialled."""
+        return not self.wire.inbound
+
+    async def start(self) -> None:
+        """Return when it is over."""
+        self.event_started.set()
+        await self.event_shutting_down.wait()
+
+    async def close(self) -> None:
+        """End it."""
+        self.wire.abort("closed by us")
+        await trio.lowlevel.checkpoint()
+
+    async def accept_stream(self) -> IMuxedStream:
+        """The next stream that the peer opens. Raises MuxedConnUnavailable when it is over."""
+        try:
+            return await self._to_accept.receive()
+        except trio.EndOfChannel:
+            raise MuxedConnUnavailable("the connection is over") from None
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        """Of the other end."""
+        return [Multiaddr(self.wire.address)]
+
+    def get_connection_type(self) -> ConnectionType:
+        """It goes through no relay."""
+        return ConnectionType.DIRECT
+
+
+class MuxingStream(IMuxedStream):
+    """A stream of a `MuxingConnection`; see `MuxedConnection` for what is asked of it."""
+
+    muxed_conn: MuxingConnection
+
+    def set_deadline(self, ttl: int) -> None:
+        """Not offered: who waits has a deadline of its own."""
+        raise NotImplementedError(f"a deadline of {ttl} s: use trio.fail_after")
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Host and port of the peer."""
+        return self.muxed_conn.get_remote_address()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self.close()

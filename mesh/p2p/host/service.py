@@ -12,7 +12,7 @@ from libp2p.tools.anyio_service import background_trio_service
 
 from mesh.errors import ListenError, MeshError
 from mesh.p2p.access import Access, Gate
-from mesh.p2p.addresses import QUIC, WEBRTC
+from mesh.p2p.addresses import OVER_UDP
 from mesh.p2p.host import gossip, identify, wire
 from mesh.p2p.host.admission import Admission, Refusal, refusal_of
 from mesh.p2p.host.complaints import Complaints
@@ -274,7 +274,7 @@ class Service:
     def _say_goodbye(self) -> None:
         """To those whose connection the kernel does not close for us."""
         for connection in self._connections:
-            if connection.wire.transport in (QUIC, WEBRTC):
+            if connection.wire.transport in OVER_UDP:
                 connection.wire.abort("closed by us")
 
     def _refuse_own_identity(self, connection: Connection) -> None:

@@ -29,7 +29,7 @@ from mesh.p2p.host.tls import PROTOCOL_ID as TLS
 from mesh.p2p.host.tls import TlsTransport
 from mesh.p2p.host.wires import ByteWire, Wire
 
-# Inbound slots are given back by DoorTcp, and true limits are `Admission`'s: py-libp2p's own must never be the first.
+# `Doorkeeper` gives inbound slots back, and true limits are `Admission`'s: py-libp2p's own must never be the first.
 _NO_LIMIT = 10**6
 _NEGOTIATION_S = 10.0
 # What dialling gives: bytes to be secured and multiplexed, or a connection that is so already.

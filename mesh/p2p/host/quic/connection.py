@@ -7,15 +7,14 @@ from typing import Any
 
 import trio
 from aioquic.quic import events
-from libp2p.connection_types import ConnectionType
+from libp2p.abc import IMuxedStream
 from libp2p.peer.id import ID
 from libp2p.security.exceptions import HandshakeFailure
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
-from multiaddr import Multiaddr
 
 from mesh.p2p.addresses import QUIC
 from mesh.p2p.host.doubt import Doubt
-from mesh.p2p.host.muxed import MuxedConnection
+from mesh.p2p.host.muxed import MuxingConnection
 from mesh.p2p.host.quic.machine import Machine
 from mesh.p2p.host.quic.streams import SEND_BUFFER_BYTES, QuicStream
 from mesh.p2p.host.receiving import ReceiveBudget
@@ -43,7 +42,7 @@ class QuicWire(Wire):
             self.muxed.hang_up()
 
 
-class QuicMuxed(MuxedConnection):
+class QuicMuxed(MuxingConnection):
     """Joins a `Machine` to a socket (``send``) and to py-libp2p. `run` keeps its clock.
 
     ``on_ids`` hears of connection ids that come to mean it (True), or no longer do. ``expected`` is the PeerId that
@@ -62,20 +61,21 @@ class QuicMuxed(MuxedConnection):
         *,
         send: Callable[[bytes, Any], None],
         on_ids: Callable[["QuicMuxed", bytes, bool], None],
+        expected: str = "",
     ) -> None:
         self.wire = wire
         wire.muxed = self
-        self.expected = ""
         self.event_started = trio.Event()
         self.event_shutting_down = trio.Event()
         self._machine = machine
         self._budget = budget
         self._send = send
         self._on_ids = on_ids
+        self._expected = expected
         self._streams: dict[int, QuicStream] = {}
         self._begun: set[int] = set()  # by the peer, and perhaps over here
         self._blocked: set[QuicStream] = set()
-        self._opened, self._to_accept = trio.open_memory_channel[QuicStream](machine.max_streams)
+        self._opened, self._to_accept = trio.open_memory_channel[IMuxedStream](machine.max_streams)
         self._shaken = trio.Event()
         self._sooner = trio.Event()
         self._wakes_at = 0.0
@@ -234,7 +234,7 @@ class QuicMuxed(MuxedConnection):
 
     def _prove(self, alpn: str | None) -> None:
         try:
-            self.peer_id = self._machine.peer(alpn, self.expected)
+            self.peer_id = self._machine.peer(alpn, self._expected)
             self._shaken.set()
         except HandshakeFailure as error:
             self.wire.failure = error
@@ -275,7 +275,7 @@ class QuicMuxed(MuxedConnection):
     # --- what py-libp2p and the node ask -------------------------------------------------------------------------
 
     def _stream(self, number: int) -> QuicStream:
-        stream = self._streams[number] = QuicStream(number, self, self, self.wire.get_remote_address())
+        stream = self._streams[number] = QuicStream(number, self, self)
         return stream
 
     async def open_stream(self) -> QuicStream:
@@ -286,36 +286,15 @@ class QuicMuxed(MuxedConnection):
         self._machine.send_stream_data(number, b"")
         return self._stream(number)
 
-    async def accept_stream(self) -> QuicStream:
-        """The next stream that the peer opens. Raises MuxedConnUnavailable."""
-        try:
-            return await self._to_accept.receive()
-        except trio.EndOfChannel:
-            raise MuxedConnUnavailable("the connection is over") from None
-
-    async def start(self) -> None:
-        """Return when it is over."""
-        self.event_started.set()
-        await self.event_shutting_down.wait()
-
     async def ask_for_life(self) -> None:
-        """See MuxedConnection."""
+        """See `MuxedConnection.ask_for_life`."""
         if not self.event_shutting_down.is_set():
             self._machine.send_ping(0)
             self.flush()
 
     def held(self) -> int:
-        """See MuxedConnection."""
+        """See `MuxedConnection.held`."""
         return self._machine.held()
-
-    async def close(self) -> None:
-        """Close it."""
-        self.wire.abort("closed by us")
-
-    @property
-    def is_initiator(self) -> bool:
-        """Whether we dialled."""
-        return not self.wire.inbound
 
     @property
     def is_established(self) -> bool:
@@ -326,14 +305,6 @@ class QuicMuxed(MuxedConnection):
     def is_closed(self) -> bool:
         """Whether it is over."""
         return self.event_shutting_down.is_set()
-
-    def get_transport_addresses(self) -> list[Multiaddr]:
-        """Where the peer is."""
-        return [Multiaddr(self.wire.address)]
-
-    def get_connection_type(self) -> ConnectionType:
-        """Direct."""
-        return ConnectionType.DIRECT
 
 
 def _why(event: events.ConnectionTerminated) -> str:

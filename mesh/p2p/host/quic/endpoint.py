@@ -25,8 +25,8 @@ from libp2p.custom_types import THandler
 from mesh.p2p.host.doorkeeper import Doorkeeper
 from mesh.p2p.host.listening import Bound
 from mesh.p2p.host.quic.connection import QuicMuxed, QuicWire
-from mesh.p2p.host.quic.goodbye import refuse
 from mesh.p2p.host.quic.machine import Identity, Machine
+from mesh.p2p.host.quic.refusal import refuse
 from mesh.p2p.host.quic.resets import Resets
 from mesh.p2p.host.receiving import ReceiveBudget
 from mesh.p2p.host.udp import Address, Udp
@@ -66,8 +66,7 @@ class QuicEndpoint:
         Raises OSError, or trio.BrokenResourceError.
         """
         machine = Machine(self._identity, self._resets, is_client=True)
-        muxed = self._muxed(machine, QuicWire(remote, inbound=False))
-        muxed.expected = peer
+        muxed = self._muxed(machine, QuicWire(remote, inbound=False), peer)
         self._know(muxed, remote, machine.host_cid)
         nursery.start_soon(self._run, muxed, remote)
         try:
@@ -179,8 +178,8 @@ class QuicEndpoint:
             remote,
         )
 
-    def _muxed(self, machine: Machine, wire: QuicWire) -> QuicMuxed:
-        return QuicMuxed(machine, wire, self._budget, send=self._udp.send, on_ids=self._on_ids)
+    def _muxed(self, machine: Machine, wire: QuicWire, expected: str = "") -> QuicMuxed:
+        return QuicMuxed(machine, wire, self._budget, send=self._udp.send, on_ids=self._on_ids, expected=expected)
 
     def _know(self, muxed: QuicMuxed, remote: Address, *ids: bytes) -> None:
         """It is for `_run` to forget it."""

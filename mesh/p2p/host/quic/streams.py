@@ -1,11 +1,11 @@
 """One stream of a QUIC connection, as py-libp2p sees it."""
 
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import trio
-from libp2p.abc import IMuxedConn, IMuxedStream
 from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
+
+from mesh.p2p.host.muxed import MuxingConnection, MuxingStream
 
 # Written and not acknowledged by the peer: what a fast and far connection needs under way.
 SEND_BUFFER_BYTES = 512 << 10
@@ -39,16 +39,15 @@ class Carrier(Protocol):
         ...
 
 
-class QuicStream(IMuxedStream):
-    """Reads what has come, writes as the peer acknowledges. See `MuxedConnection` for what else is asked of it."""
+class QuicStream(MuxingStream):
+    """Reads what has come, writes as the peer acknowledges."""
 
-    def __init__(self, number: int, connection: IMuxedConn, carrier: Carrier, remote: tuple[str, int] | None) -> None:
+    def __init__(self, number: int, connection: MuxingConnection, carrier: Carrier) -> None:
         self.number = number
         self.muxed_conn = connection
         self.closed = False  # for writing
         self.reset_received = False
         self._carrier = carrier
-        self._remote = remote
         self._buffer = bytearray()
         self._arrived = 0
         self._taken = 0
@@ -165,21 +164,3 @@ class QuicStream(IMuxedStream):
         if self.closed and (self._ended or self.reset_received):
             self._carrier.drop(self)
         self.wake()
-
-    # --- the rest of the interface -------------------------------------------------------------------------------
-
-    def set_deadline(self, ttl: int) -> None:
-        """Not offered: who waits has a deadline of its own."""
-        raise NotImplementedError(f"a deadline of {ttl} s: use trio.fail_after")
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        """Host and port of the peer."""
-        return self._remote
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self.close()

@@ -44,7 +44,7 @@ class DoorQuic(ITransport):
     def can_dial(self, maddr: Multiaddr) -> bool:
         """Whether it is an address of QUIC, and we have a socket of its family."""
         target = udp_target_of(str(maddr))
-        return target is not None and bool(self._sockets(target))
+        return target is not None and target.transport == QUIC and bool(self._sockets(target))
 
     def can_listen(self, maddr: Multiaddr) -> bool:
         """Whether a socket was bound for it."""

@@ -4,12 +4,10 @@ from collections.abc import Callable
 
 import trio
 from libp2p.abc import IMuxedStream
-from libp2p.connection_types import ConnectionType
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
-from multiaddr import Multiaddr
 
-from mesh.p2p.host.muxed import MuxedConnection
+from mesh.p2p.host.muxed import MuxingConnection
 from mesh.p2p.host.webrtc import channels
 from mesh.p2p.host.webrtc.channels import ChannelFault, Channels
 from mesh.p2p.host.webrtc.dtls import Dtls
@@ -25,7 +23,7 @@ NOISE = "/noise"
 _MAX_EARLY_BYTES = 4096
 
 
-class WebRtcConnection(MuxedConnection):
+class WebRtcConnection(MuxingConnection):
     """Begins as a stranger's: `handshake` makes it somebody's. It ends with its wire."""
 
     negotiated_security_protocol = NOISE
@@ -71,7 +69,7 @@ class WebRtcConnection(MuxedConnection):
             close=self._close_channel,
             on_opened=self._opened,
         )
-        self._accept_in, self._accept_out = trio.open_memory_channel[WebRtcStream](channels.MAX_CHANNELS)
+        self._opened_by_peer, self._to_accept = trio.open_memory_channel[IMuxedStream](channels.MAX_CHANNELS)
 
     # --- the handshake -------------------------------------------------------------------------------------------
 
@@ -179,7 +177,7 @@ class WebRtcConnection(MuxedConnection):
 
     def _opened(self, stream: WebRtcStream) -> None:
         try:
-            self._accept_in.send_nowait(stream)
+            self._opened_by_peer.send_nowait(stream)
         except trio.WouldBlock:
             raise ChannelFault("opens streams faster than they are taken") from None
 
@@ -202,21 +200,6 @@ class WebRtcConnection(MuxedConnection):
     # --- IMuxedConn ----------------------------------------------------------------------------------------------
 
     @property
-    def is_initiator(self) -> bool:
-        """Whether we dialled."""
-        return not self.wire.inbound
-
-    async def start(self) -> None:
-        """Return when it is over."""
-        self.event_started.set()
-        await self.event_shutting_down.wait()
-
-    async def close(self) -> None:
-        """End it."""
-        self.wire.abort("closed by us")
-        await trio.lowlevel.checkpoint()
-
-    @property
     def is_established(self) -> bool:
         """Whether the peer has proved who it is."""
         return self._proved.is_set()
@@ -235,25 +218,6 @@ class WebRtcConnection(MuxedConnection):
             return self._channels.open()
         except ChannelFault as error:
             raise MuxedConnUnavailable(str(error)) from error
-
-    async def accept_stream(self) -> IMuxedStream:
-        """The next stream that the peer opened. Raises MuxedConnUnavailable when it is over."""
-        try:
-            return await self._accept_out.receive()
-        except trio.EndOfChannel:
-            raise MuxedConnUnavailable("the connection is over") from None
-
-    def get_transport_addresses(self) -> list[Multiaddr]:
-        """Of the other end."""
-        return [Multiaddr(self.wire.address)]
-
-    def get_connection_type(self) -> ConnectionType:
-        """It goes through no relay."""
-        return ConnectionType.DIRECT
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        """Host and port of the other end."""
-        return self.wire.get_remote_address()
 
     # --- MuxedConnection -----------------------------------------------------------------------------------------
 
@@ -278,7 +242,7 @@ class WebRtcConnection(MuxedConnection):
         self._on_end()
         self._local.budget.forget(self)
         self._channels.end()
-        self._accept_in.close()
+        self._opened_by_peer.close()
 
 
 async def _then_cancel(event: trio.Event, scope: trio.CancelScope) -> None:

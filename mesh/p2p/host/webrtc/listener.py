@@ -4,15 +4,10 @@ Until an address is proved by DTLS's cookie nothing is remembered of it: STUN re
 from what they say themselves, with fewer bytes than they had. Then it is counted, like everybody who connects.
 """
 
-from collections.abc import Sequence
-
 import trio
-from libp2p.abc import IListener
 from libp2p.custom_types import THandler
-from multiaddr import Multiaddr
 
 from mesh.p2p.host.doorkeeper import Doorkeeper
-from mesh.p2p.host.listening import Bound
 from mesh.p2p.host.udp import Address, Udp
 from mesh.p2p.host.webrtc import stun
 from mesh.p2p.host.webrtc.connection import WebRtcConnection
@@ -114,36 +109,3 @@ class Door:
                 nursery.cancel_scope.cancel()
 
         await self._keeper.keep(connection.wire, serve)
-
-
-class DoorListener(IListener):
-    """A listener of py-libp2p's kind, over sockets that are bound already."""
-
-    def __init__(
-        self,
-        keeper: Doorkeeper,
-        local: Local,
-        bound: Sequence[Bound],
-        handler: THandler,
-    ) -> None:
-        self._keeper = keeper
-        self._local = local
-        self._bound = {Multiaddr(one.address): one for one in bound}
-        self._handler = handler
-        self._serving: dict[Multiaddr, Udp] = {}
-
-    async def listen(self, maddr: Multiaddr) -> None:
-        """Accept at the socket that was bound for ``maddr``."""
-        udp = self._serving[maddr] = Udp(self._bound[maddr].raw)
-        self._local.nursery.start_soon(Door(udp, self._keeper, self._local).serve, self._handler)
-        await trio.lowlevel.checkpoint()
-
-    def get_addrs(self) -> tuple[Multiaddr, ...]:
-        """Where it listens."""
-        return tuple(self._serving)
-
-    async def close(self) -> None:
-        """Close the sockets."""
-        for udp in self._serving.values():
-            udp.close()
-        await trio.lowlevel.checkpoint()

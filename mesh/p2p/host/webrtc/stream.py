@@ -1,13 +1,12 @@
 """A libp2p stream on a data channel."""
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import trio
-from libp2p.abc import IMuxedStream
 from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
 
+from mesh.p2p.host.muxed import MuxingStream
 from mesh.p2p.host.webrtc.framing import MAX_PAYLOAD_BYTES, Deframer, Flag, frame
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ SEND_BYTES = 1 << 18
 _LINGER_TICKS = 2
 
 
-class WebRtcStream(IMuxedStream):
+class WebRtcStream(MuxingStream):
     """See `MuxedConnection` for what is expected of it.
 
     ``put`` sends a frame, ``unsent`` says how many bytes wait, ``on_held`` hears by how much what it holds
@@ -202,19 +201,3 @@ class WebRtcStream(IMuxedStream):
             self._break()
             self._look_whether_over()
         self._tell()
-
-    def set_deadline(self, ttl: int) -> None:
-        """Nothing: deadlines are the callers' own."""
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        """Of the other end of the connection."""
-        connection = self.muxed_conn
-        return connection.get_remote_address()  # type: ignore[attr-defined, no-any-return]
-
-    async def __aenter__(self) -> "WebRtcStream":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()

@@ -10,11 +10,13 @@ from multiaddr import Multiaddr
 
 from mesh.p2p.addresses import WEBRTC, udp_target_of
 from mesh.p2p.host.doorkeeper import Doorkeeper
+from mesh.p2p.host.listener import DoorListener
 from mesh.p2p.host.listening import Bound
 from mesh.p2p.host.receiving import ReceiveBudget
+from mesh.p2p.host.udp import Udp
 from mesh.p2p.host.webrtc.certificates import certhash, of_seed
 from mesh.p2p.host.webrtc.dialling import Dial
-from mesh.p2p.host.webrtc.listener import DoorListener
+from mesh.p2p.host.webrtc.listener import Door
 from mesh.p2p.host.webrtc.local import Local
 
 
@@ -43,7 +45,11 @@ class DoorWebRtc(ITransport):
 
     def create_listener(self, handler_function: THandler) -> IListener:
         """See `DoorListener`."""
-        return DoorListener(self._keeper, self._local, self._bound, handler_function)
+        return DoorListener(self, self._bound, handler_function, self._local.nursery)
+
+    async def serve(self, bound: Bound, handler: THandler) -> None:
+        """Accept at ``bound`` until it is closed."""
+        await Door(Udp(bound.raw), self._keeper, self._local).serve(handler)
 
     async def dial(self, maddr: Multiaddr) -> IRawConnection:
         """A `WebRtcConnection`. Raises OpenConnectionError."""
