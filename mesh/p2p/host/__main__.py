@@ -1,11 +1,7 @@
 """``python -m mesh.p2p.host <descriptor>``: started by the node, which left the settings in a pipe."""
 
 import logging
-import os
 import sys
-
-# Measured: with one window update a read, a multiplexed stream is three times slower. Read by py-libp2p when it runs.
-os.environ["PY_YAMUX_RELEASE_ON_READ"] = "0"
 
 import trio
 

@@ -6,7 +6,7 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.network.connection.raw_connection import RawConnection
 
-from mesh.p2p.host import flow
+from mesh.p2p.host.muxed import lost
 from mesh.p2p.host.pump import STREAM_ENDED
 from mesh.p2p.host.wires import RELAYED, ByteWire
 
@@ -33,14 +33,14 @@ class _CircuitChannel:
         try:
             return bytes(await self._stream.read(max_bytes))
         except STREAM_ENDED as error:
-            if flow.lost(self._stream):
+            if lost(self._stream):
                 raise trio.BrokenResourceError("the relay ended the circuit") from error
             return b""
 
     async def send_all(self, data: bytes, /) -> None:
         """See Channel."""
         try:
-            await flow.send(self._stream, data)
+            await self._stream.write(data)
         except STREAM_ENDED as error:
             raise trio.BrokenResourceError(f"the relay ended the circuit ({error})") from error
 

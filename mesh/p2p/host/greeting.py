@@ -2,7 +2,7 @@
 
 import trio
 
-from mesh.p2p.host.channels import Channel
+from mesh.p2p.host.channels import Channel, SocketChannel
 
 GREETING = b"\x13/multistream/1.0.0\n"
 
@@ -41,6 +41,10 @@ class GreetedChannel:
                 "its first bytes are not multistream's: another protocol, or a private network whose key we don't have"
             )
         return data
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """See `SocketChannel`; 0 over anything else."""
+        return self._below.send_now(data) if isinstance(self._below, SocketChannel) else 0
 
     async def send_all(self, data: bytes, /) -> None:
         """See `Channel`."""

@@ -8,7 +8,7 @@ import trio
 
 from mesh.errors import ListenError
 from mesh.p2p.addresses import Target
-from mesh.p2p.host.channels import Channel
+from mesh.p2p.host.channels import Channel, SocketChannel
 from mesh.p2p.host.greeting import GreetedChannel
 from mesh.p2p.host.private import PrivateChannel
 from mesh.p2p.host.settings import WebSocketTls
@@ -60,6 +60,8 @@ class Layers:
         self._lay(wire, channel, target.transport)
 
     def _lay(self, wire: ByteWire, channel: Channel, transport: str) -> None:
+        if isinstance(channel, trio.SocketStream):
+            channel = SocketChannel(channel.socket)
         top = PrivateChannel(channel, self._network_key) if self.private else GreetedChannel(channel)
         wire.lay(top, transport, _SUFFIX[transport])
 

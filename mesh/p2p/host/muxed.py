@@ -2,10 +2,10 @@
 
 from abc import abstractmethod
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import trio
-from libp2p.abc import IMuxedConn, IMuxedStream
+from libp2p.abc import IMuxedConn, IMuxedStream, INetStream
 from libp2p.connection_types import ConnectionType
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
@@ -20,8 +20,8 @@ class MuxedConnection(IMuxedConn):
     ``event_shutting_down`` is set once it is over. ``overflowed``: the peer ignored the windows it was given.
     ``fault`` says what else of it could not be borne, where that ended it.
     ``refusal`` is set when it was given up because all peers together sent too much (see `ReceiveBudget`).
-    Its streams have, besides `IMuxedStream`'s, ``send_window`` (how much `write` takes at once, at most), ``closed``
-    (for writing) and ``reset_received``; and `read` raises MuxedStreamEOF at the end.
+    Its streams have, besides `IMuxedStream`'s, ``closed`` (for writing) and ``reset_received``; `read` raises
+    MuxedStreamEOF at the end, and `write` waits for as long as the peer takes to read.
     """
 
     wire: Wire
@@ -107,3 +107,9 @@ class MuxingStream(IMuxedStream):
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def lost(stream: INetStream) -> bool:
+    """Whether the stream was reset or its connection lost: py-libp2p reports both as an ordinary end."""
+    muxed: Any = stream.muxed_stream  # type: ignore[attr-defined]
+    return bool(muxed.reset_received or muxed.muxed_conn.event_shutting_down.is_set())

@@ -4,13 +4,13 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.io.exceptions import IOException
-from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
-from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE
 
-from mesh.p2p.host import flow
+from mesh.p2p.host.channels import SocketChannel
+from mesh.p2p.host.muxed import lost
+from mesh.p2p.host.yamux.stream import MAX_DATA_BYTES
 
-# One frame of Yamux in one message of Noise. 64 KiB took two of the first and three of the second.
-CHUNK_BYTES = MAX_PLAINTEXT_LENGTH - HEADER_SIZE
+# One frame of Yamux in one message of Noise. 64 KiB took two of each.
+CHUNK_BYTES = MAX_DATA_BYTES
 # How long a peer may go on sending on a stream that the node let go of.
 _LINGER_S = 10.0
 STREAM_ENDED = (EOFError, IOException, BaseLibp2pError, KeyError)
@@ -22,7 +22,9 @@ class Pump:
 
     def __init__(self, stream: INetStream, local: trio.SocketStream, closed_by_node: trio.Event) -> None:
         self._stream = stream
-        self._local = local
+        self._muxed = stream.muxed_stream  # type: ignore[attr-defined]  # its locks are of no use to us
+        self._socket = local.socket
+        self._local = SocketChannel(local.socket)
         self._node_listens = True
         self._broken = False
         self._scope = trio.CancelScope()
@@ -40,30 +42,27 @@ class Pump:
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
-                self._local.socket.close()
+                self._socket.close()
                 await (self._stream.reset() if self._broken else self._stream.close())
 
     async def _to_peer(self) -> None:
         try:
             while data := await self._local.receive_some(CHUNK_BYTES):
-                await self._write(bytes(data))
+                await self._muxed.write(data)
             await self._stream.close_write()  # type: ignore[attr-defined]
         except (*STREAM_ENDED, *_LOCAL_ENDED):
             self._break()
 
-    async def _write(self, data: bytes) -> None:
-        await flow.send(self._stream, data)
-
     async def _to_node(self) -> None:
         try:
-            while data := await self._stream.read(CHUNK_BYTES):
+            while data := await self._muxed.read(CHUNK_BYTES):
                 await self._hand_over(data)
         except STREAM_ENDED:
             pass
-        if flow.lost(self._stream):
+        if lost(self._stream):
             self._break()
         elif self._node_listens:
-            await self._end_for_node()
+            self._end_for_node()
 
     async def _hand_over(self, data: bytes) -> None:
         if self._node_listens:
@@ -72,10 +71,10 @@ class Pump:
             except _LOCAL_ENDED:
                 self._node_listens = False
 
-    async def _end_for_node(self) -> None:
+    def _end_for_node(self) -> None:
         try:
-            await self._local.send_eof()
-        except (*_LOCAL_ENDED, OSError):
+            self._socket.shutdown(trio.socket.SHUT_WR)
+        except OSError:
             self._node_listens = False
 
     async def _linger(self) -> None:

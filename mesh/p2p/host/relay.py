@@ -11,11 +11,11 @@ from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 from multiaddr import Multiaddr
 
 from mesh.clock import SystemClock
-from mesh.p2p.host import flow
 from mesh.p2p.host.admission import Refusal
 from mesh.p2p.host.complaints import Complaints
 from mesh.p2p.host.connections import Connection, Connections
 from mesh.p2p.host.delimited import PeerFault, receive_message, send_message
+from mesh.p2p.host.muxed import lost
 from mesh.p2p.host.negotiation import negotiate
 from mesh.p2p.host.pump import CHUNK_BYTES, STREAM_ENDED
 from mesh.p2p.host.relay_book import RelayBook, RelayLimits
@@ -161,10 +161,10 @@ class Splice:
                 if self.passed > self.max_bytes:
                     self._refusal = Refusal("relay_bytes", str(self.max_bytes), str(self.passed))
                     break
-                await flow.send(target, data)
+                await target.write(data)
         except STREAM_ENDED:
             pass
-        if self._refusal is not None or flow.lost(source) or flow.lost(target):
+        if self._refusal is not None or lost(source) or lost(target):
             self._broken = True
             scope.cancel()
             return

@@ -23,11 +23,11 @@ from multiaddr import Multiaddr
 
 from mesh.p2p.host.limits import Limits
 from mesh.p2p.host.muxed import MuxedConnection
-from mesh.p2p.host.muxer import SteadyMuxer, current_wire
 from mesh.p2p.host.receiving import ReceiveBudget
 from mesh.p2p.host.tls import PROTOCOL_ID as TLS
 from mesh.p2p.host.tls import TlsTransport
 from mesh.p2p.host.wires import ByteWire, Wire
+from mesh.p2p.host.yamux.muxer import YamuxMuxer, current_wire
 
 # `Doorkeeper` gives inbound slots back, and true limits are `Admission`'s: py-libp2p's own must never be the first.
 _NO_LIMIT = 10**6
@@ -115,7 +115,7 @@ def make_host(
         secure_transports_by_protocol=dict(_secured(name, key_pair) for name in security),
         muxer_transports_by_protocol={},
     )
-    upgrader.muxer_multistream = SteadyMuxer(budget)
+    upgrader.muxer_multistream = YamuxMuxer(budget)
     swarm = DoorSwarm(
         peer_id,
         peerstore,

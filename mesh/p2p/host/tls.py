@@ -66,6 +66,7 @@ class TlsStream(EncryptedMsgReadWriter):
         self._raw = raw
         self._tls = tls
         self._sending = trio.Lock()
+        self.ended = False
 
     async def handshake(self) -> None:
         """Until the keys are agreed and the other side has shown a certificate. Raises HandshakeFailure."""
@@ -97,6 +98,31 @@ class TlsStream(EncryptedMsgReadWriter):
                 raise ConnectionClosedError(f"TLS: {_reason(error)}", transport="tls") from error
             if not await self._receive():
                 return b""
+
+    def open(self, data: bytes) -> bytes:
+        """What can be read once ``data`` has come; sets ``ended`` at the end. Raises ConnectionClosedError."""
+        if data:
+            self._tls.bio_write(data)
+        parts = []
+        try:
+            while True:
+                parts.append(self._tls.recv(_READ_BYTES))
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self.ended = True
+        except SSL.Error as error:
+            raise ConnectionClosedError(f"TLS: {_reason(error)}", transport="tls") from error
+        return b"".join(parts)
+
+    def seal(self, data: bytes) -> bytes:
+        """What must be sent for ``data``."""
+        self._tls.sendall(data)
+        return self.answer()
+
+    def answer(self) -> bytes:
+        """What TLS itself has to say, to a change of keys."""
+        return self._outgoing()
 
     async def write_msg(self, msg: bytes) -> None:
         """Send it. Raises ConnectionClosedError when TLS has ended."""

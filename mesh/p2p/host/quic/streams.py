@@ -55,11 +55,6 @@ class QuicStream(MuxingStream):
         self._deaf = False
         self._news = trio.Event()
 
-    @property
-    def send_window(self) -> int:
-        """How much `write` takes at once; it waits for room itself."""
-        return 0 if self.closed else SEND_BUFFER_BYTES
-
     def wake(self) -> None:
         """Something has changed for who waits."""
         self._news.set()
