@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from benchmarks.measure import percentile
+from mesh import garbage
 from mesh.config import load_config
 from mesh.home import Home
 from mesh.node import Node
@@ -30,6 +31,7 @@ async def echo(call: InboundCall) -> Reply:
 async def serve(home: Home) -> None:
     node = Node(home, load_config(home.root))
     await node.start()
+    garbage.settle()  # as `mesh up` does
     node.networking.peers.serve(METHOD, echo)
     print(json.dumps({"address": node.networking.overlay.addresses[0], "peer": node.identity.peer_id}), flush=True)
     await node.failed()
@@ -40,6 +42,7 @@ async def ask(home: Home, sequential: int, users: int, each: int) -> None:
     await node.start()
     try:
         peer = await server_of(node)
+        garbage.settle()
 
         async def call() -> None:
             reply = await node.networking.peers.call(peer, METHOD, {}, BODY.encode(), timeout=30)

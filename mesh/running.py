@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from mesh import garbage
 from mesh.config import Config
 from mesh.home import Home
 from mesh.node import Node
@@ -19,6 +20,7 @@ async def run_node(home: Home, config: Config, *, ready_fd: int | None = None) -
     await _unless(stopping, node.start())
     if stopping.done():
         return
+    garbage.settle()
     if ready_fd is not None:
         os.write(ready_fd, b"ready\n")
         os.close(ready_fd)

@@ -10,6 +10,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStoreError
 from libp2p.tools.anyio_service import background_trio_service
 
+from mesh import garbage
 from mesh.errors import ListenError, MeshError
 from mesh.p2p.access import Access, Gate
 from mesh.p2p.addresses import OVER_UDP
@@ -145,6 +146,7 @@ class Service:
                 for topic in self._settings.topics:
                     await self._nursery.start(gossip.drain, self._pubsub, topic, self._heard)
                 self._nursery.start_soon(self._watch)
+                garbage.settle()
                 self._control.send(wire.Listening(tuple(one.address for one in self._bound)))
                 async for command in self._control.commands():
                     self._obey(command)
