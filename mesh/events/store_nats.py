@@ -6,8 +6,9 @@ only some ask for one. After anything unexpected (a lost connection, a refusal) 
 what it holds must be ours, and the rest is sent again. The first event after a pause goes alone: where two write,
 one of them is refused before any of its events has others behind it.
 
-What nobody waits for yet lingers for a moment, so that what belongs together is written, stored and read together:
-each write wakes the server and every reader.
+What nobody waits for yet lingers for a moment. What somebody waits for goes at once, or while something is on its way
+with the next acknowledgement: so what belongs together is written, stored and read together. Each write wakes the
+server and every reader.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ _SILENCE_S = 5.0
 _SILENCE_ALONE_S = 2.0
 _LISTEN_S = 1.0
 _BEHIND = 20  # tries, two seconds apart in the end
-_LINGER_S = 0.002
+_LINGER_S = 0.003
 _ENOUGH = 64  # events that do not linger
 _PAUSE_S = 0.1
 log = structlog.get_logger(__name__)
@@ -146,8 +147,8 @@ class NatsEventStore:
             return
         if self._error is not None:
             raise self._error.with_traceback(None)
-        if position > self._outbox.sent:
-            self._pump_soon()
+        if position > self._outbox.sent and not self._outbox.in_flight:
+            self._pump()
         await self._waiters.add(position)
 
     async def failure(self) -> JournalError:

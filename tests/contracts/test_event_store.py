@@ -8,6 +8,7 @@ import pytest
 
 from mesh.errors import JournalBroken, JournalError, JournalFenced
 from mesh.events.chain import genesis
+from mesh.events.connection import Connection
 from mesh.events.envelope import Record
 from mesh.events.store import EventReader, EventStore, Head
 from mesh.events.store_memory import MemoryEventStore
@@ -196,6 +197,28 @@ class TestNats(EventStoreContract):
     def again(self, store: EventStore | None, owner: str = OWNER) -> NatsEventStore:
         del store
         return NatsEventStore(self._address, owner, durability=self.durability)
+
+    async def test_what_somebody_waits_for_goes_at_once_or_with_the_next_acknowledgement(
+        self, store: NatsEventStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        records = some(60)
+        await store.open()
+        store.append(records[0])
+        await store.wait_stored(1)
+        writes: list[int] = []
+        write = Connection.write
+        monkeypatch.setattr(Connection, "write", lambda self, data: (writes.append(len(data)), write(self, data)))
+
+        async def stored(record: Record) -> None:
+            store.append(record)
+            await store.wait_stored(record.position)
+
+        tasks = [asyncio.create_task(stored(record)) for record in records[1:]]
+        await asyncio.sleep(0)  # each has begun
+        assert len(writes) == 1, "the first went at once, and nothing beside it"
+        await asyncio.gather(*tasks)
+        assert len(writes) < 10, "all others went with the acknowledgement, as far as they did not linger too long"
+        assert store.stored_position == len(records)
 
 
 class TestNatsPower(TestNats):
