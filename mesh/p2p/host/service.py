@@ -38,8 +38,8 @@ from mesh.p2p.interfaces import dialable, interface_ips
 from mesh.p2p.overlay import Identified, OverlayFact, StreamRefused
 
 _WATCH_EVERY_S = 1.0
-# Of trio's scheduler: a heartbeat takes 8 turns from the node to the socket, and its answer 7 back (counted).
-_TURNS_OF_A_HEARTBEAT = 16
+# Of trio's scheduler: a heartbeat takes 1 turn from the node to the socket, and its answer 2 back (counted).
+_TURNS_OF_A_HEARTBEAT = 4
 
 
 async def serve(settings: HostSettings) -> None:
