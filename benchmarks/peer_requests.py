@@ -1,11 +1,13 @@
 """A 1 KiB request to an expert of another node that does nothing, against an echo over bare py-libp2p.
 
-Real processes at both ends, in the same run. *Journaled requests* are whole ones: routed, dispatched, served, signed,
-verified, with every event stored on both nodes before the answer is given. *Calls* are what carries them.
+Real processes at both ends, in the same run; py-libp2p as it ships, and with the one setting that makes it faster.
+*Journaled requests* are whole ones: routed, dispatched, served, signed, verified, with every event stored on both nodes
+before the answer is given. *Calls* are what carries them.
 """
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from asyncio.subprocess import Process
@@ -50,53 +52,47 @@ options = { path = "benchmarks.null_expert:answer" }
 
 async def run() -> list[Measure]:
     """Measure; about a minute."""
-    bare = await bare_figures()
+    shipped, tuned = await bare_figures("1"), await bare_figures("0")
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as directory:
         ours = await node_figures(Path(directory))
-    return compared(bare, ours["call"], ours["request"])
+    return [
+        *compared("journaled remote request", ours["request"], shipped, "py-libp2p as it ships"),
+        watched(f"journaled remote requests, {USERS} in flight, p99", ours["request"]["concurrent_p99_ms"], "ms"),
+        *compared("the same request", ours["request"], tuned, "py-libp2p with PY_YAMUX_RELEASE_ON_READ=0"),
+        *compared("remote call", ours["call"], tuned, "py-libp2p with PY_YAMUX_RELEASE_ON_READ=0"),
+        watched(f"remote calls, {USERS} in flight, p99", ours["call"]["concurrent_p99_ms"], "ms"),
+    ]
 
 
-def compared(bare: Figures, call: Figures, request: Figures) -> list[Measure]:
-    """The figures as measures."""
-    stream = f"a persistent py-libp2p stream, {bare['sequential_p50_ms']:.2f} ms"
-    slots = f"a py-libp2p stream for each of {USERS}, {bare['concurrent_per_s']:,.0f}/s"
+def compared(what: str, ours: Figures, bare: Figures, baseline: str) -> list[Measure]:
+    """One at a time, and as many at a time as there are users."""
     sequential, concurrent = bare["sequential_p50_ms"], bare["concurrent_per_s"]
     return [
         at_most(
-            "journaled remote request, p50",
-            request["sequential_p50_ms"],
+            f"{what}, p50",
+            ours["sequential_p50_ms"],
             "ms",
-            baseline=stream,
+            baseline=f"a persistent stream of {baseline}, {sequential:.2f} ms",
             against=sequential,
             times=2,
         ),
         at_least(
-            f"journaled remote requests, {USERS} in flight",
-            request["concurrent_per_s"],
+            f"{what}s, {USERS} in flight",
+            ours["concurrent_per_s"],
             "per s",
-            baseline=slots,
+            baseline=f"a stream for each of {USERS} of {baseline}, {concurrent:,.0f}/s",
             against=concurrent,
             times=1.5,
         ),
-        watched(f"journaled remote requests, {USERS} in flight, p99", request["concurrent_p99_ms"], "ms"),
-        at_most("remote call, p50", call["sequential_p50_ms"], "ms", baseline=stream, against=sequential, times=2),
-        at_least(
-            f"remote calls, {USERS} in flight",
-            call["concurrent_per_s"],
-            "per s",
-            baseline=slots,
-            against=concurrent,
-            times=1.5,
-        ),
-        watched(f"remote calls, {USERS} in flight, p99", call["concurrent_p99_ms"], "ms"),
     ]
 
 
-async def bare_figures() -> Figures:
-    """py-libp2p alone."""
-    async with child("benchmarks.bare_libp2p", "server") as server:
+async def bare_figures(release_on_read: str) -> Figures:
+    """py-libp2p alone, with this for PY_YAMUX_RELEASE_ON_READ."""
+    module, setting = "benchmarks.bare_libp2p", {"PY_YAMUX_RELEASE_ON_READ": release_on_read}
+    async with child(module, "server", **setting) as server:
         address = (await line_of(server))["address"]
-        async with child("benchmarks.bare_libp2p", "client", str(address), SEQUENTIAL, USERS, EACH // 3) as client:
+        async with child(module, "client", str(address), SEQUENTIAL, USERS, EACH // 3, **setting) as client:
             return await line_of(client)
 
 
@@ -112,8 +108,8 @@ async def node_figures(directory: Path) -> dict[str, Figures]:
 
 
 @asynccontextmanager
-async def child(module: str, *arguments: object) -> AsyncIterator[Process]:
-    """``python -m module`` for as long as the body runs."""
+async def child(module: str, *arguments: object, **environment: str) -> AsyncIterator[Process]:
+    """``python -m module`` for as long as the body runs, with ``environment`` besides what there is."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -121,6 +117,7 @@ async def child(module: str, *arguments: object) -> AsyncIterator[Process]:
         *map(str, arguments),
         stdout=asyncio.subprocess.PIPE,
         limit=_LINE_BYTES,
+        env={**os.environ, **environment},
     )
     try:
         yield process
