@@ -84,10 +84,11 @@ class ContentKeeper:
 
         While the domain is not known, it may be any.
         """
-        default = self._routing.content
-        domains = {name: choices.content or default for name, choices in self._routing.domains.items()}
-        unknown = domain in ("", AUTO)
-        configured = strictest(default, *domains.values()) if unknown else domains.get(domain, default)
+        default, domains = self._routing.content, self._routing.domains
+        if domain in ("", AUTO):
+            configured = strictest(default, *(choices.content or default for choices in domains.values()))
+        else:
+            configured = (domains[domain].content if domain in domains else None) or default
         return configured if wish is None else strictest(configured, wish)
 
     def policy_served(self, wish: ContentPolicy | None = None) -> ContentPolicy:
