@@ -28,6 +28,8 @@ _BACKLOG = 256
 # Streams that nobody here has use for and that the peer has not ended; the longest left is given up over that.
 _MAX_LEFT = 64
 _MAX_NUMBER = 2**32 - 1
+# What one read brings can be thousands of frames, each with an answer to be sealed; after so many, others have a turn.
+_FRAMES_A_TURN = 64
 _RTT_FOR_S = 30.0
 
 
@@ -106,8 +108,10 @@ class YamuxConnection(MuxingConnection):
         """Raises IOException, CipherFault, WindowExceeded, FrameFault."""
         data = self._cipher.begun
         while True:
-            for frame in self._parser.feed(data):
+            for number, frame in enumerate(self._parser.feed(data), start=1):
                 self._on_frame[frame.kind](frame)
+                if number % _FRAMES_A_TURN == 0:
+                    await trio.lowlevel.checkpoint()
             if data:
                 self._budget.receive(self, self._held)
             if self.wire.is_overfull:  # of answers that the peer does not read
