@@ -140,10 +140,12 @@ class Peer:
 
 
 @asynccontextmanager
-async def facing(budget: int = 1 << 28, *, initiator: bool = False) -> AsyncIterator[tuple[YamuxConnection, Peer]]:
-    """One of ours, by default the one that was dialled, and its peer; there is no cipher between them."""
+async def facing(
+    budget: int = 1 << 28, *, initiator: bool = False, cipher: Cipher | None = None
+) -> AsyncIterator[tuple[YamuxConnection, Peer]]:
+    """One of ours, by default the one that was dialled, and its peer; by default there is no cipher between them."""
     async with sockets() as (near, far), trio.open_nursery() as nursery:
-        ours = _connection(Plain(), wire_over(far, inbound=True), initiator=initiator, budget=budget)
+        ours = _connection(cipher or Plain(), wire_over(far, inbound=True), initiator=initiator, budget=budget)
         nursery.start_soon(ours.start)
         with trio.fail_after(WITHIN_S):
             yield ours, Peer(near)

@@ -94,7 +94,7 @@ class YamuxConnection(MuxingConnection):
         except IOException:
             self.wire.ended("the connection broke")
         except CipherFault as fault:  # whoever it was, on the way or at its end: nobody is to blame by name
-            self.wire.ended(str(fault))
+            self.wire.abort(str(fault))
         except WindowExceeded:
             self.overflowed = True
             self.wire.ended("sent more than it may")
@@ -192,7 +192,7 @@ class YamuxConnection(MuxingConnection):
 
     def put(self, kind: Kind, flags: int, stream: int, value: int, data: bytes | memoryview = b"") -> None:
         """See Carrier."""
-        if not self.event_shutting_down.is_set():
+        if not self.wire.closed.is_set():  # a TLS that has failed seals nothing more
             self.wire.put(self._cipher.seal(encode(kind, flags, stream, value, data)))
 
     @property
