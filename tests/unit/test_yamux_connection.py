@@ -1,5 +1,6 @@
 """Streams over Yamux: between two ends of ours, and against a peer that is written by hand."""
 
+import os
 import random
 import socket
 
@@ -14,12 +15,13 @@ from libp2p.stream_muxer.exceptions import (
 )
 
 from mesh.p2p.host.channels import READ_AHEAD_BYTES
+from mesh.p2p.host.ciphers import CipherFault
 from mesh.p2p.host.pump import CHUNK_BYTES
 from mesh.p2p.host.wires import OWED_BYTES
 from mesh.p2p.host.yamux import connection
 from mesh.p2p.host.yamux.frames import HEADER_BYTES, INITIAL_WINDOW_BYTES, Flag, Kind, encode
 from mesh.p2p.host.yamux.stream import MAX_WINDOW_BYTES, YamuxStream
-from tests.kit.yamux_pair import Pair, connected, facing
+from tests.kit.yamux_pair import Pair, Plain, connected, facing
 
 SYN, ACK, FIN, RST = Flag.SYN, Flag.ACK, Flag.FIN, Flag.RST
 
@@ -36,6 +38,12 @@ async def all_of(stream: YamuxStream) -> bytes:
 async def send(stream: YamuxStream, data: bytes) -> None:
     await stream.write(data)
     await stream.close_write()
+
+
+async def write_on(stream: YamuxStream) -> None:
+    while True:
+        await stream.write(b"x")
+        await trio.lowlevel.checkpoint()
 
 
 async def until(condition) -> None:
@@ -150,6 +158,14 @@ async def a_larger_window_for_who_is_far_away(pair: Pair) -> None:
     assert far._window == MAX_WINDOW_BYTES
 
 
+async def a_stream_that_nobody_waits_for_any_more_is_not_opened(pair: Pair) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await pair.near.open_stream()
+    near, far = await pair.stream()
+    assert (list(pair.near._streams), list(pair.far._streams)) == ([near.number], [far.number])
+
+
 async def a_ping_measures_how_far_that_is(pair: Pair) -> None:
     heard = pair.near.wire.heard_at
     await pair.near.ask_for_life()
@@ -168,6 +184,7 @@ async def a_ping_measures_how_far_that_is(pair: Pair) -> None:
         what_came_before_the_connection_ended_can_be_read,
         closed_streams_leave_nothing,
         a_larger_window_for_who_is_far_away,
+        a_stream_that_nobody_waits_for_any_more_is_not_opened,
         a_ping_measures_how_far_that_is,
     ],
     ids=lambda story: story.__name__,
@@ -409,5 +426,54 @@ def test_a_broken_wire_ends_the_connection_and_who_waits() -> None:
                 await until(lambda: stream.send_window == 0)
                 ours.wire.abort("unplugged")
             assert ours.wire.end_reason == "unplugged"
+
+    trio.run(main)
+
+
+def test_who_writes_does_not_feel_that_the_cipher_has_failed() -> None:
+    """OpenSSL seals nothing more once it could not open something."""
+
+    class Spoiling(Plain):
+        spoilt = False
+
+        def seal(self, data: bytes) -> bytes:
+            assert not self.spoilt
+            return data
+
+        def open(self, data: bytes) -> bytes:
+            if data == b"spoil":
+                self.spoilt = True
+                raise CipherFault("not sealed by the other side")
+            return data
+
+    async def main() -> None:
+        async with facing(cipher=Spoiling()) as (ours, peer):
+            await peer.says(Kind.WINDOW_UPDATE, SYN, 1, 1 << 30)
+            stream = await ours.accept_stream()
+            await peer.socket.send_all(b"spoil")
+            with pytest.raises(MuxedStreamReset):
+                await write_on(stream)
+            assert ours.wire.end_reason == "not sealed by the other side"
+
+    trio.run(main)
+
+
+def test_who_says_much_at_once_leaves_turns_to_others() -> None:
+    async def main() -> None:
+        async with facing() as (ours, peer):
+            put, answers, a_turn = ours.wire.put, 0, []
+
+            def counted(data: bytes) -> None:
+                nonlocal answers
+                answers += 1
+                put(data)
+
+            ours.wire.put = counted  # type: ignore[method-assign]
+            pings = b"".join(encode(Kind.PING, SYN, 0, number) for number in range(2000))
+            assert os.write(peer.socket.socket.fileno(), pings) == len(pings)
+            while sum(a_turn) < 2000:
+                await trio.lowlevel.checkpoint()
+                a_turn.append(answers - sum(a_turn))
+            assert max(a_turn) < 200
 
     trio.run(main)

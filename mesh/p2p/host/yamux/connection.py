@@ -229,6 +229,7 @@ class YamuxConnection(MuxingConnection):
 
     async def open_stream(self) -> YamuxStream:
         """A new stream. Raises MuxedConnUnavailable."""
+        await trio.lowlevel.checkpoint()  # now: a stream that was opened is never lost to who gave it up meanwhile
         number = next(self._numbers)
         if self.event_shutting_down.is_set() or number > _MAX_NUMBER:
             raise MuxedConnUnavailable("the connection is over")
@@ -236,7 +237,6 @@ class YamuxConnection(MuxingConnection):
         self.put(Kind.WINDOW_UPDATE, Flag.SYN, number, 0)
         if trio.current_time() - self._measured_at > _RTT_FOR_S:
             self._ping()
-        await trio.lowlevel.checkpoint()
         return stream
 
     def _ping(self) -> None:
