@@ -431,6 +431,23 @@ def test_a_broken_wire_ends_the_connection_and_who_waits() -> None:
     trio.run(main)
 
 
+def test_last_words_are_read_though_the_peer_hears_nothing_more() -> None:
+    async def main() -> None:
+        async with facing() as (ours, peer):
+            await peer.says(Kind.WINDOW_UPDATE, SYN, 1, 0)
+            stream = await ours.accept_stream()
+            number = peer.socket.socket.fileno()
+            os.write(number, encode(Kind.DATA, 0, 1, 10, b"last words"))
+            peer.socket.socket.close()  # a reset: it has not read that we took its stream
+            await stream.write(b"too late")
+            assert await stream.read() == b"last words"
+            with pytest.raises(MuxedStreamReset):
+                await stream.read()
+            assert ours.wire.end_reason == "connection reset by the peer"
+
+    trio.run(main)
+
+
 def test_who_writes_does_not_feel_that_the_cipher_has_failed() -> None:
     """OpenSSL seals nothing more once it could not open something."""
 

@@ -85,6 +85,7 @@ class ByteWire(Wire, ReadWriteCloser):
         self._send_now: Callable[[bytes], int] = lambda _data: 0
         self._owed: deque[bytes | memoryview] = deque()
         self.owed_bytes = 0
+        self._unheard = False
         self._change = trio.Event()
 
     def lay(self, channel: Channel, transport: str, suffix: str) -> None:
@@ -151,14 +152,14 @@ class ByteWire(Wire, ReadWriteCloser):
 
     def put(self, data: bytes) -> None:
         """Send it, after all that was put before. What is put after the end is lost."""
-        if self.closed.is_set():
+        if self.closed.is_set() or self._unheard:
             return
         sent = 0
         if not self.owed_bytes:
             try:
                 sent = self._send_now(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self.abort("connection reset by the peer")
+                self._give_up_sending()
                 return
         if sent < len(data):
             self._owed.append(memoryview(data)[sent:] if sent else data)
@@ -186,14 +187,24 @@ class ByteWire(Wire, ReadWriteCloser):
             await self._change.wait()
 
     async def send_owed(self) -> None:
-        """Send what is owed, for ever. Raises trio.BrokenResourceError, trio.ClosedResourceError."""
+        """Send what is owed, until that fails."""
         while True:
             while not self._owed:
                 await self._change.wait()
             some = self._next_owed()
-            await self.channel.send_all(some)
+            try:
+                await self.channel.send_all(some)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._give_up_sending()
+                return
             self.owed_bytes = max(0, self.owed_bytes - len(some))
             self._tell()
+
+    def _give_up_sending(self) -> None:
+        """The peer hears us no more. What it said before can still be read, and then the end."""
+        self.ended("connection reset by the peer")
+        self._unheard = True
+        self._forget_owed()
 
     def _next_owed(self) -> bytes:
         parts: list[bytes | memoryview] = []
@@ -210,6 +221,9 @@ class ByteWire(Wire, ReadWriteCloser):
     def abort(self, reason: str) -> None:
         """See `Wire.abort`."""
         super().abort(reason)
+        self._forget_owed()
+
+    def _forget_owed(self) -> None:
         self._owed.clear()
         self.owed_bytes = 0
         self._tell()

@@ -76,17 +76,11 @@ class YamuxConnection(MuxingConnection):
         self.event_started.set()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._send)
+                nursery.start_soon(self.wire.send_owed)
                 await self._receive()
                 nursery.cancel_scope.cancel()
         finally:
             self._over()
-
-    async def _send(self) -> None:
-        try:
-            await self.wire.send_owed()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self.wire.abort("connection reset by the peer")
 
     async def _receive(self) -> None:
         try:
