@@ -5,13 +5,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import trio
+import trio.testing
+from libp2p.abc import ISecureConn
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
 from noise.connection import Keypair, NoiseConnection
 
 from mesh.p2p.host.channels import SocketChannel
 from mesh.p2p.host.ciphers import Cipher, NoiseCipher
 from mesh.p2p.host.receiving import ReceiveBudget
+from mesh.p2p.host.tls import TlsTransport
 from mesh.p2p.host.wires import ByteWire, tcp_wire
 from mesh.p2p.host.yamux.connection import YamuxConnection
 from mesh.p2p.host.yamux.frames import Frame, Parser, encode
@@ -25,7 +29,7 @@ class Plain:
     """A cipher that hides nothing."""
 
     begun = b""
-    ended = False
+    ended = behind = False
 
     def seal(self, data: bytes) -> bytes:
         return data
@@ -50,6 +54,22 @@ def noise_pair() -> tuple[NoiseConnection, NoiseConnection]:
     near.read_message(far.write_message())
     far.read_message(near.write_message())
     return near, far
+
+
+async def tls_pair() -> tuple[ISecureConn, ISecureConn]:
+    """Both sides of a handshake that is over."""
+    secured: dict[str, ISecureConn] = {}
+
+    async def shake(side: str, stream: trio.StapledStream) -> None:
+        wire = ByteWire(stream, ("127.0.0.1", 1), inbound=side == "far", transport="tcp", hang_up=lambda: None)
+        tls = TlsTransport(create_new_key_pair(bytes([len(side)]) * 32))
+        secured[side] = await tls._secure(RawConnection(wire, side == "near"), initiator=side == "near")
+
+    near, far = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shake, "near", near)
+        nursery.start_soon(shake, "far", far)
+    return secured["near"], secured["far"]
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import os
 import random
 import socket
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -15,13 +16,13 @@ from libp2p.stream_muxer.exceptions import (
 )
 
 from mesh.p2p.host.channels import READ_AHEAD_BYTES
-from mesh.p2p.host.ciphers import CipherFault
+from mesh.p2p.host.ciphers import Cipher, CipherFault, NoiseCipher, cipher_of
 from mesh.p2p.host.pump import CHUNK_BYTES
 from mesh.p2p.host.wires import OWED_BYTES
 from mesh.p2p.host.yamux import connection
 from mesh.p2p.host.yamux.frames import HEADER_BYTES, INITIAL_WINDOW_BYTES, Flag, Kind, encode
 from mesh.p2p.host.yamux.stream import MAX_WINDOW_BYTES, YamuxStream
-from tests.kit.yamux_pair import Pair, Plain, connected, facing
+from tests.kit.yamux_pair import Pair, Plain, connected, facing, noise_pair, tls_pair
 
 SYN, ACK, FIN, RST = Flag.SYN, Flag.ACK, Flag.FIN, Flag.RST
 
@@ -476,9 +477,25 @@ def test_who_writes_does_not_feel_that_the_cipher_has_failed() -> None:
     trio.run(main)
 
 
-def test_who_says_much_at_once_leaves_turns_to_others() -> None:
+async def plain() -> tuple[Cipher, Cipher]:
+    return Plain(), Plain()
+
+
+async def noise() -> tuple[Cipher, Cipher]:
+    near, far = noise_pair()
+    return NoiseCipher(near), NoiseCipher(far)
+
+
+async def tls() -> tuple[Cipher, Cipher]:
+    near, far = await tls_pair()
+    return cipher_of(near), cipher_of(far)
+
+
+@pytest.mark.parametrize("ciphers", [plain, noise, tls])
+def test_who_says_much_at_once_leaves_turns_to_others(ciphers: Callable[[], Awaitable[tuple[Cipher, Cipher]]]) -> None:
     async def main() -> None:
-        async with facing() as (ours, peer):
+        near, far = await ciphers()
+        async with facing(cipher=far) as (ours, peer):
             put, answers, a_turn = ours.wire.put, 0, []
 
             def counted(data: bytes) -> None:
@@ -487,11 +504,26 @@ def test_who_says_much_at_once_leaves_turns_to_others() -> None:
                 put(data)
 
             ours.wire.put = counted  # type: ignore[method-assign]
-            pings = b"".join(encode(Kind.PING, SYN, 0, number) for number in range(2000))
+            pings = b"".join(near.seal(encode(Kind.PING, SYN, 0, number)) for number in range(800))
             assert os.write(peer.socket.socket.fileno(), pings) == len(pings)
-            while sum(a_turn) < 2000:
+            while sum(a_turn) < 800:
                 await trio.lowlevel.checkpoint()
                 a_turn.append(answers - sum(a_turn))
             assert max(a_turn) < 200
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("ciphers", [noise, tls])
+def test_many_messages_at_once_are_opened_some_at_a_time(
+    ciphers: Callable[[], Awaitable[tuple[Cipher, Cipher]]],
+) -> None:
+    async def main() -> None:
+        near, far = await ciphers()
+        opened = [far.open(b"".join(near.seal(b"x") for _ in range(1000)))]
+        while far.behind:
+            opened.append(far.open(b""))
+        assert sum(map(len, opened)) == 1000
+        assert max(map(len, opened)) < 100
 
     trio.run(main)

@@ -16,6 +16,8 @@ from noise.exceptions import NoiseInvalidMessage
 from mesh.p2p.host.tls import TlsStream
 
 _LENGTH_BYTES = 2
+# One read can bring thousands of messages, each with next to nothing in it.
+_MESSAGES_AT_ONCE = 64
 
 
 class CipherFault(ConnectionError):
@@ -26,9 +28,15 @@ class Cipher(Protocol):
     """Both directions of a secured connection.
 
     ``begun`` is what was opened already and nobody has taken. ``ended``: the other side has said that nothing follows.
+    ``behind``: there may be more to open of what has come, after a turn for others.
     """
 
     begun: bytes
+
+    @property
+    def behind(self) -> bool:
+        """See above."""
+        ...
 
     @property
     def ended(self) -> bool:
@@ -58,6 +66,7 @@ class NoiseCipher:
         self._encrypt = noise.encrypt
         self._decrypt = noise.decrypt
         self._buffer = b""
+        self.behind = False
 
     def seal(self, data: bytes) -> bytes:
         """See Cipher."""
@@ -74,15 +83,16 @@ class NoiseCipher:
         """See Cipher."""
         if self._buffer:
             data = self._buffer + data
-        parts = []
+        parts: list[bytes] = []
         at = 0
-        while (begin := at + _LENGTH_BYTES) <= len(data):
+        while (begin := at + _LENGTH_BYTES) <= len(data) and len(parts) < _MESSAGES_AT_ONCE:
             end = begin + int.from_bytes(data[at:begin], "big")
             if end > len(data):
                 break
             parts.append(self._opened(data[begin:end]))
             at = end
         self._buffer = data[at:]
+        self.behind = len(parts) == _MESSAGES_AT_ONCE
         return b"".join(parts)
 
     def _opened(self, message: bytes) -> bytes:
@@ -108,6 +118,11 @@ class TlsCipher:
     def ended(self) -> bool:
         """See Cipher."""
         return self._tls.ended
+
+    @property
+    def behind(self) -> bool:
+        """See Cipher."""
+        return self._tls.behind
 
     def seal(self, data: bytes) -> bytes:
         """See Cipher."""

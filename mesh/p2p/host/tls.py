@@ -23,6 +23,8 @@ from mesh.p2p.host.certificates import ALPN, identity_in, make_certificate
 PROTOCOL_ID = TProtocol("/tls/1.0.0")
 _ALPN = ALPN.encode()
 _READ_BYTES = 64 * 1024
+# One read can bring thousands of records, each with next to nothing in it.
+_RECORDS_AT_ONCE = 64
 
 
 class TlsTransport(ISecureTransport):
@@ -67,6 +69,7 @@ class TlsStream(EncryptedMsgReadWriter):
         self._tls = tls
         self._sending = trio.Lock()
         self.ended = False
+        self.behind = False
 
     async def handshake(self) -> None:
         """Until the keys are agreed and the other side has shown a certificate. Raises HandshakeFailure."""
@@ -100,12 +103,12 @@ class TlsStream(EncryptedMsgReadWriter):
                 return b""
 
     def open(self, data: bytes) -> bytes:
-        """What can be read once ``data`` has come; sets ``ended`` at the end. Raises ConnectionClosedError."""
+        """What can be read once ``data`` has come; sets ``ended``, and ``behind``. Raises ConnectionClosedError."""
         if data:
             self._tls.bio_write(data)
-        parts = []
+        parts: list[bytes] = []
         try:
-            while True:
+            while len(parts) < _RECORDS_AT_ONCE:
                 parts.append(self._tls.recv(_READ_BYTES))
         except SSL.WantReadError:
             pass
@@ -113,6 +116,7 @@ class TlsStream(EncryptedMsgReadWriter):
             self.ended = True
         except SSL.Error as error:
             raise ConnectionClosedError(f"TLS: {_reason(error)}", transport="tls") from error
+        self.behind = len(parts) == _RECORDS_AT_ONCE
         return b"".join(parts)
 
     def seal(self, data: bytes) -> bytes:

@@ -110,11 +110,21 @@ class YamuxConnection(MuxingConnection):
                 self._budget.receive(self, self._held)
             if self.wire.is_overfull:  # of answers that the peer does not read
                 await self.wire.drained()
-            if self._cipher.ended or self.wire.closed.is_set() or not (received := await self.wire.receive()):
+            received = await self._received()
+            if received is None:
                 return
             data = self._cipher.open(received)
             if reply := self._cipher.reply():
                 self.wire.put(reply)
+
+    async def _received(self) -> bytes | None:
+        """What has come, b"" where some of it was not opened yet, None at the end. Raises IOException."""
+        if self.wire.closed.is_set():
+            return None
+        if self._cipher.behind:
+            await trio.lowlevel.checkpoint()
+            return b""
+        return None if self._cipher.ended else await self.wire.receive() or None
 
     def _over(self) -> None:
         self.event_shutting_down.set()
