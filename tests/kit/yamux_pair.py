@@ -1,6 +1,6 @@
 """Yamux between two ends in one loop, over a TCP connection; and one end whose peer is written by hand."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -170,3 +170,9 @@ async def facing(
         with trio.fail_after(WITHIN_S):
             yield ours, Peer(near)
         ours.wire.abort("done")
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for it, within the deadline of the pair."""
+    while not condition():
+        await trio.sleep(0.001)

@@ -1,22 +1,18 @@
 """One connection to another machine, below libp2p: its bytes, when something was last heard, and why it ended."""
 
 import select
-from collections import deque
 from collections.abc import Callable, Iterable
 
 import trio
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
 
-from mesh.p2p.host.channels import READ_AHEAD_BYTES, Channel, SocketChannel
-from mesh.p2p.host.greeting import GreetedChannel
+from mesh.p2p.host.channels import READ_AHEAD_BYTES, Channel
+from mesh.p2p.host.outgoing import Outgoing
 from mesh.p2p.host.private import NetworkKeyDiffers
 
 # The transport of a wire that a relay passes on.
 RELAYED = "relay"
-# Data waits for room over this; where answers alone make it so many times as much, nothing more is read.
-OWED_BYTES = 128 * 1024
-_OVERFULL = 8
 
 
 class Wire:
@@ -70,8 +66,7 @@ class Wire:
 class ByteWire(Wire, ReadWriteCloser):
     """A wire of bytes in order, over any `Channel`: libp2p secures and multiplexes it. It reads ahead.
 
-    `read` and `write` are for handshakes. What is multiplexed comes by `receive` and goes by `put`, which never waits:
-    what the channel does not take at once is owed, and `send_owed` sees to it.
+    `read` and `write` are for handshakes. What is multiplexed comes by `receive`, and goes by ``outgoing``.
     """
 
     def __init__(
@@ -82,19 +77,15 @@ class ByteWire(Wire, ReadWriteCloser):
         self._ahead = bytearray()
         self._reading = trio.Lock()
         self._writing = trio.Lock()
-        self._send_now: Callable[[bytes], int] = lambda _data: 0
-        self._owed: deque[bytes | memoryview] = deque()
-        self.owed_bytes = 0
-        self._unheard = False
-        self._change = trio.Event()
+        # Of a peer that hears us no more, what it said before can still be read, and then the end.
+        self.outgoing = Outgoing(channel, lambda: self.ended("connection reset by the peer"))
 
     def lay(self, channel: Channel, transport: str, suffix: str) -> None:
         """From now on bytes go through ``channel``, which lies over the one before: ``/ws`` over TCP."""
         self.channel = channel
         self.transport = transport
         self.address += suffix
-        if isinstance(channel, (SocketChannel, GreetedChannel)):
-            self._send_now = channel.send_now
+        self.outgoing.lay(channel)
 
     async def read(self, n: int | None = None) -> bytes:
         """At most ``n`` bytes; b"" at the end. Never asks for more than 64 KiB, whatever a peer claims."""
@@ -150,83 +141,10 @@ class ByteWire(Wire, ReadWriteCloser):
         self.heard_at = trio.current_time()
         return data
 
-    def put(self, data: bytes) -> None:
-        """Send it, after all that was put before. What is put after the end is lost."""
-        if self.closed.is_set() or self._unheard:
-            return
-        sent = 0
-        if not self.owed_bytes:
-            try:
-                sent = self._send_now(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._give_up_sending()
-                return
-        if sent < len(data):
-            self._owed.append(memoryview(data)[sent:] if sent else data)
-            self.owed_bytes += len(data) - sent
-            self._tell()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so much is owed that no data should be added."""
-        return self.owed_bytes >= OWED_BYTES
-
-    @property
-    def is_overfull(self) -> bool:
-        """Whether even answers should not be added."""
-        return self.owed_bytes >= _OVERFULL * OWED_BYTES
-
-    async def room(self) -> None:
-        """Return when it `is_full` no more, or closed."""
-        while self.is_full and not self.closed.is_set():
-            await self._change.wait()
-
-    async def drained(self) -> None:
-        """Return when it `is_overfull` no more, or closed."""
-        while self.is_overfull and not self.closed.is_set():
-            await self._change.wait()
-
-    async def send_owed(self) -> None:
-        """Send what is owed, until that fails."""
-        while True:
-            while not self._owed:
-                await self._change.wait()
-            some = self._next_owed()
-            try:
-                await self.channel.send_all(some)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._give_up_sending()
-                return
-            self.owed_bytes = max(0, self.owed_bytes - len(some))
-            self._tell()
-
-    def _give_up_sending(self) -> None:
-        """The peer hears us no more. What it said before can still be read, and then the end."""
-        self.ended("connection reset by the peer")
-        self._unheard = True
-        self._forget_owed()
-
-    def _next_owed(self) -> bytes:
-        parts: list[bytes | memoryview] = []
-        size = 0
-        while self._owed and size < OWED_BYTES // 2:
-            parts.append(self._owed.popleft())
-            size += len(parts[-1])
-        return b"".join(parts)
-
-    def _tell(self) -> None:
-        self._change.set()
-        self._change = trio.Event()
-
     def abort(self, reason: str) -> None:
         """See `Wire.abort`."""
         super().abort(reason)
-        self._forget_owed()
-
-    def _forget_owed(self) -> None:
-        self._owed.clear()
-        self.owed_bytes = 0
-        self._tell()
+        self.outgoing.end()
 
     async def close(self) -> None:
         """Close it."""

@@ -52,6 +52,7 @@ class YamuxConnection(MuxingConnection):
         self.event_started = trio.Event()
         self.event_shutting_down = trio.Event()
         self._cipher = cipher
+        self._outgoing = wire.outgoing
         self._budget = budget
         self._initiator = initiator
         self._parser = Parser()
@@ -76,7 +77,7 @@ class YamuxConnection(MuxingConnection):
         self.event_started.set()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.wire.send_owed)
+                nursery.start_soon(self._outgoing.run)
                 await self._receive()
                 nursery.cancel_scope.cancel()
         finally:
@@ -108,14 +109,14 @@ class YamuxConnection(MuxingConnection):
                     await trio.lowlevel.checkpoint()
             if data:
                 self._budget.receive(self, self._held)
-            if self.wire.is_overfull:  # of answers that the peer does not read
-                await self.wire.drained()
+            if self._outgoing.is_overfull:  # of answers that the peer does not read
+                await self._outgoing.drained()
             received = await self._received()
             if received is None:
                 return
             data = self._cipher.open(received)
             if reply := self._cipher.reply():
-                self.wire.put(reply)
+                self._outgoing.put(reply)
 
     async def _received(self) -> bytes | None:
         """What has come, b"" where some of it was not opened yet, None at the end. Raises IOException."""
@@ -197,16 +198,16 @@ class YamuxConnection(MuxingConnection):
     def put(self, kind: Kind, flags: int, stream: int, value: int, data: bytes | memoryview = b"") -> None:
         """See Carrier."""
         if not self.wire.closed.is_set():  # a TLS that has failed seals nothing more
-            self.wire.put(self._cipher.seal(encode(kind, flags, stream, value, data)))
+            self._outgoing.put(self._cipher.seal(encode(kind, flags, stream, value, data)))
 
     @property
     def is_full(self) -> bool:
         """See Carrier."""
-        return self.wire.is_full
+        return self._outgoing.is_full
 
     async def room(self) -> None:
         """See Carrier."""
-        await self.wire.room()
+        await self._outgoing.room()
 
     def count(self, change: int) -> None:
         """See Carrier."""
