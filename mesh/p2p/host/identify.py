@@ -14,7 +14,7 @@ from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 from mesh.p2p.host.connections import Connection
-from mesh.p2p.host.negotiation import negotiate
+from mesh.p2p.host.negotiation import negotiated
 from mesh.p2p.host.swarm import read_up_to
 from mesh.p2p.overlay import Identified, StreamRefused
 
@@ -57,10 +57,10 @@ class Identifier:
         """Tell a peer of a change. Raises StreamRefused and what streams raise when they end."""
         if PUSH not in connection.protocols:
             return
-        stream = await negotiate(connection, PUSH)
         payload = identify._mk_identify_protobuf(self._host, None).SerializeToString()  # noqa: SLF001 - it has no other
-        await stream.write(varint.encode_uvarint(len(payload)) + payload)
-        await stream.close()
+        async with negotiated(connection, PUSH) as stream:
+            await stream.write(varint.encode_uvarint(len(payload)) + payload)
+            await stream.close()
 
     async def take_push(self, stream: INetStream) -> None:
         """The peer tells of a change by itself; one that hangs up before it says a word tells of none."""

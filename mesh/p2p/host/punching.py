@@ -20,7 +20,7 @@ from mesh.p2p.host.connections import Connection, Connections
 from mesh.p2p.host.damping import Damper
 from mesh.p2p.host.delimited import PeerFault, receive_message, send_message
 from mesh.p2p.host.identify import readable
-from mesh.p2p.host.negotiation import negotiate
+from mesh.p2p.host.negotiation import negotiated
 from mesh.p2p.host.pump import STREAM_ENDED
 from mesh.p2p.host.punch_targets import punchable
 from mesh.p2p.overlay import HolePunched, OverlayFact, StreamRefused
@@ -83,13 +83,13 @@ class Puncher:
             return "the relay is not connected over plain TCP, or has not said from where it sees us"
         try:
             with trio.fail_after(_ANSWER_S):
-                stream = await negotiate(connection, DCUTR)
-                asked = trio.current_time()
-                await send_message(stream, _message(HolePunch.CONNECT, [local.observed]))
-                targets = _targets(await receive_message(stream, HolePunch, RULE), local)
-                round_trip = trio.current_time() - asked
-                await send_message(stream, _message(HolePunch.SYNC))
-                await stream.close()
+                async with negotiated(connection, DCUTR) as stream:
+                    asked = trio.current_time()
+                    await send_message(stream, _message(HolePunch.CONNECT, [local.observed]))
+                    targets = _targets(await receive_message(stream, HolePunch, RULE), local)
+                    round_trip = trio.current_time() - asked
+                    await send_message(stream, _message(HolePunch.SYNC))
+                    await stream.close()
         except (*STREAM_ENDED, StreamRefused, PeerFault, trio.TooSlowError) as error:
             return f"the peer did not answer: {str(error) or type(error).__name__}"
         await trio.sleep(round_trip / 2)

@@ -18,7 +18,7 @@ from mesh.p2p.host.damping import Damper
 from mesh.p2p.host.delimited import PeerFault, receive_message, send_message
 from mesh.p2p.host.dialling import Dialler
 from mesh.p2p.host.identify import readable
-from mesh.p2p.host.negotiation import negotiate
+from mesh.p2p.host.negotiation import negotiated
 from mesh.p2p.host.pump import STREAM_ENDED
 from mesh.p2p.host.verdicts import Verdicts
 from mesh.p2p.overlay import OverlayFact, ReachabilityChanged, StreamRefused
@@ -87,10 +87,10 @@ class Reachability:
         request.dial.peer.addrs.extend(Multiaddr(address).to_bytes() for address in self._candidates(connection))
         try:
             with self._connections.probing(connection.peer), trio.fail_after(_ANSWER_S):
-                stream = await negotiate(connection, AUTONAT)
-                await send_message(stream, request)
-                answer = (await receive_message(stream, Message, RULE)).dialResponse
-                await stream.close()
+                async with negotiated(connection, AUTONAT) as stream:
+                    await send_message(stream, request)
+                    answer = (await receive_message(stream, Message, RULE)).dialResponse
+                    await stream.close()
         except (*STREAM_ENDED, StreamRefused, PeerFault, trio.TooSlowError):
             return  # it said nothing
         if answer.status == Message.OK:

@@ -16,7 +16,7 @@ from mesh.p2p.host.complaints import Complaints
 from mesh.p2p.host.connections import Connection, Connections
 from mesh.p2p.host.delimited import PeerFault, receive_message, send_message
 from mesh.p2p.host.muxed import lost
-from mesh.p2p.host.negotiation import negotiate
+from mesh.p2p.host.negotiation import negotiated
 from mesh.p2p.host.pump import CHUNK_BYTES, STREAM_ENDED
 from mesh.p2p.host.relay_book import RelayBook, RelayLimits
 from mesh.p2p.overlay import StreamRefused
@@ -110,10 +110,11 @@ class Relay:
     async def _reach(self, source: str, target: Connection) -> INetStream | None:
         try:
             with trio.fail_after(ANSWER_S):
-                onward = await negotiate(target, STOP)
-                peer = pb.PeerId(id=ID.from_base58(source).to_bytes())
-                await send_message(onward, pb.StopMessage(type=pb.StopMessage.CONNECT, peer=peer, limit=self._limit()))
-                answer = await receive_message(onward, pb.StopMessage, RULE)
+                async with negotiated(target, STOP) as onward:
+                    peer = pb.PeerId(id=ID.from_base58(source).to_bytes())
+                    wanted = pb.StopMessage(type=pb.StopMessage.CONNECT, peer=peer, limit=self._limit())
+                    await send_message(onward, wanted)
+                    answer = await receive_message(onward, pb.StopMessage, RULE)
         except (*STREAM_ENDED, StreamRefused, PeerFault, trio.TooSlowError):
             return None
         if answer.type == pb.StopMessage.STATUS and answer.status == pb.OK:

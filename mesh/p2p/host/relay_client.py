@@ -14,7 +14,7 @@ from mesh.clock import SystemClock
 from mesh.p2p.host.circuit import CIRCUIT, CircuitWire, raw_circuit
 from mesh.p2p.host.connections import Connection, Connections
 from mesh.p2p.host.delimited import PeerFault, receive_message, send_message
-from mesh.p2p.host.negotiation import negotiate
+from mesh.p2p.host.negotiation import negotiated
 from mesh.p2p.host.pump import STREAM_ENDED
 from mesh.p2p.host.relay import ANSWER_S, HOP, RULE
 from mesh.p2p.host.swarm import DoorSwarm
@@ -109,10 +109,10 @@ class RelayClient:
 
     async def _reserve(self, connection: Connection) -> pb.HopMessage:
         with trio.fail_after(ANSWER_S):
-            stream = await negotiate(connection, HOP)
-            await send_message(stream, pb.HopMessage(type=pb.HopMessage.RESERVE))
-            answer = await receive_message(stream, pb.HopMessage, RULE)
-            await stream.close()
+            async with negotiated(connection, HOP) as stream:
+                await send_message(stream, pb.HopMessage(type=pb.HopMessage.RESERVE))
+                answer = await receive_message(stream, pb.HopMessage, RULE)
+                await stream.close()
         _require_ok(answer, connection.peer)
         return answer
 
@@ -131,11 +131,10 @@ class RelayClient:
         """A circuit to ``peer`` through the relay that is connected. Raises OpenConnectionError."""
         try:
             with trio.fail_after(ANSWER_S):
-                stream = await negotiate(connection, HOP)
-                await send_message(
-                    stream, pb.HopMessage(type=pb.HopMessage.CONNECT, peer=pb.PeerId(id=peer.to_bytes()))
-                )
-                answer = await receive_message(stream, pb.HopMessage, RULE)
+                async with negotiated(connection, HOP) as stream:
+                    wanted = pb.HopMessage(type=pb.HopMessage.CONNECT, peer=pb.PeerId(id=peer.to_bytes()))
+                    await send_message(stream, wanted)
+                    answer = await receive_message(stream, pb.HopMessage, RULE)
         except (*STREAM_ENDED, StreamRefused, PeerFault, trio.TooSlowError) as error:
             raise OpenConnectionError(f"the relay did not answer: {_said(error)}") from error
         try:
