@@ -148,7 +148,7 @@ class NatsEventStore:
         if self._error is not None:
             raise self._error.with_traceback(None)
         if position > self._outbox.sent and not self._outbox.in_flight:
-            self._pump()
+            self._pump_soon()
         await self._waiters.add(position)
 
     async def failure(self) -> JournalError:

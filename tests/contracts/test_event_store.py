@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from mesh.errors import JournalBroken, JournalError, JournalFenced
+from mesh.events import store_nats
 from mesh.events.chain import genesis
 from mesh.events.connection import Connection
 from mesh.events.envelope import Record
 from mesh.events.store import EventReader, EventStore, Head
 from mesh.events.store_memory import MemoryEventStore
 from mesh.events.store_nats import NatsEventStore
+from mesh.events.wire import Message
 from tests.kit.broker import running_broker
 from tests.kit.records import OTHER, OWNER, head_of, some
 
@@ -201,23 +203,37 @@ class TestNats(EventStoreContract):
     async def test_what_somebody_waits_for_goes_at_once_or_with_the_next_acknowledgement(
         self, store: NatsEventStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(store_nats, "_LINGER_S", 60)
         records = some(60)
         await store.open()
         store.append(records[0])
         await store.wait_stored(1)
-        writes: list[int] = []
-        write = Connection.write
-        monkeypatch.setattr(Connection, "write", lambda self, data: (writes.append(len(data)), write(self, data)))
+        connection = store._connection
+        assert connection is not None
+        writes: list[bytes] = []
+        held: list[list[Message]] = []
+        write, hear = Connection.write, connection.on_messages
+        monkeypatch.setattr(Connection, "write", lambda self, data: (writes.append(data), write(self, data)))
+        connection.on_messages = held.append  # acknowledgements are kept back
 
         async def stored(record: Record) -> None:
             store.append(record)
             await store.wait_stored(record.position)
 
-        tasks = [asyncio.create_task(stored(record)) for record in records[1:]]
-        await asyncio.sleep(0)  # each has begun
-        assert len(writes) == 1, "the first went at once, and nothing beside it"
-        await asyncio.gather(*tasks)
-        assert len(writes) < 10, "all others went with the acknowledgement, as far as they did not linger too long"
+        async def all_stored() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                for record in records[1:]:
+                    tasks.create_task(stored(record))
+                    await asyncio.sleep(0)
+                assert len(writes) == 1, "the first went at once, and what came meanwhile waits"
+                async with asyncio.timeout(30):
+                    while not held:
+                        await asyncio.sleep(0.001)
+                connection.on_messages = hear
+                hear(held.pop())
+
+        await all_stored()
+        assert len(writes) == 2, "all others went together"
         assert store.stored_position == len(records)
 
 
