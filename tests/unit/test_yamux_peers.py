@@ -61,6 +61,20 @@ def test_a_sender_gets_room_again_once_half_of_its_window_was_read() -> None:
     trio.run(main)
 
 
+def test_what_is_announced_and_not_here_yet_takes_room() -> None:
+    async def main() -> None:
+        async with facing() as (ours, peer):
+            await peer.socket.send_all(encode(Kind.DATA, SYN, 1, INITIAL_WINDOW_BYTES, b"x"))
+            assert (await peer.hears())[:3] == (Kind.WINDOW_UPDATE, ACK, 1)
+            stream = await ours.accept_stream()
+            assert await stream.read() == b"x"
+            await peer.socket.send_all(bytes(INITIAL_WINDOW_BYTES - 1))
+            await peer.says(Kind.PING, SYN, 0, 7)
+            assert (await peer.hears())[:4] == (Kind.PING, ACK, 0, 7)  # and nothing before it
+
+    trio.run(main)
+
+
 @pytest.mark.parametrize("announced", [INITIAL_WINDOW_BYTES + 1, 0x7FFFFFFF])
 def test_who_announces_more_than_its_window_is_dropped(announced: int) -> None:
     async def main() -> None:

@@ -65,6 +65,7 @@ class YamuxStream(MuxingStream):
         self._carrier = carrier
         self._parts = bytearray()
         self._window = self._receives = INITIAL_WINDOW_BYTES
+        self._coming = 0  # announced, and not here yet
         self._granted_at = 0.0
         self._ended = False
         self._deaf = False
@@ -79,11 +80,13 @@ class YamuxStream(MuxingStream):
     def announced(self, size: int) -> None:
         """A frame of so much data has begun. Raises WindowExceeded."""
         self._receives -= size
+        self._coming += size
         if self._receives < 0:
             raise WindowExceeded
 
     def arrived(self, data: bytes) -> None:
         """The next bytes are there."""
+        self._coming -= len(data)
         if not (self._deaf or self._ended):
             self._parts += data
             self._count()
@@ -148,7 +151,7 @@ class YamuxStream(MuxingStream):
 
     def _grant(self) -> None:
         """Give the sender room again once half of the window has been read, as go-yamux does."""
-        room = self._window - self._receives - len(self._parts)
+        room = self._window - self._receives - self._coming - len(self._parts)
         if room < self._window // 2 or self._ended or self.reset_received:
             return
         now = trio.current_time()
