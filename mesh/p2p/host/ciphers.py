@@ -137,7 +137,7 @@ class TlsCipher:
 
     def reply(self) -> bytes:
         """See Cipher: to a change of keys."""
-        return self._tls.answer()
+        return self._tls.outgoing()
 
 
 def cipher_of(secured: ISecureConn) -> Cipher:

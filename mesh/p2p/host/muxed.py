@@ -7,11 +7,11 @@ from typing import Any, Self
 import trio
 from libp2p.abc import IMuxedConn, IMuxedStream, INetStream
 from libp2p.connection_types import ConnectionType
-from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamReset
 from multiaddr import Multiaddr
 
 from mesh.p2p.host.admission import Refusal
-from mesh.p2p.host.wires import Wire
+from mesh.p2p.host.wires import RELAYED, Wire
 
 
 class MuxedConnection(IMuxedConn):
@@ -49,7 +49,7 @@ class MuxedConnection(IMuxedConn):
 
 
 class MuxingConnection(MuxedConnection):
-    """One whose transport secures and multiplexes it; it ends with its wire.
+    """One whose streams are ours, and not py-libp2p's; it ends with its wire.
 
     ``_to_accept`` gives the streams that the peer opens, and is closed with it.
     """
@@ -83,14 +83,54 @@ class MuxingConnection(MuxedConnection):
         return [Multiaddr(self.wire.address)]
 
     def get_connection_type(self) -> ConnectionType:
-        """It goes through no relay."""
-        return ConnectionType.DIRECT
+        """Whether it goes through a relay."""
+        return ConnectionType.RELAYED if self.wire.transport == RELAYED else ConnectionType.DIRECT
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is over."""
+        return self.event_shutting_down.is_set()
 
 
 class MuxingStream(IMuxedStream):
-    """A stream of a `MuxingConnection`; see `MuxedConnection` for what is asked of it."""
+    """A stream of a `MuxingConnection`; see `MuxedConnection` for what is asked of it.
+
+    What comes is put into ``_received``; ``_ended``: the peer writes no more, ``_deaf``: nobody here reads any more.
+    `_tell` wakes who waits for a change of these.
+    """
 
     muxed_conn: MuxingConnection
+
+    def __init__(self, connection: MuxingConnection) -> None:
+        self.muxed_conn = connection
+        self.closed = False  # for writing
+        self.reset_received = False
+        self._received = bytearray()
+        self._ended = False
+        self._deaf = False
+        self._news = trio.Event()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    @abstractmethod
+    def _taken(self, size: int) -> None:
+        """So many bytes have been read."""
+
+    async def read(self, n: int | None = None) -> bytes:
+        """At most ``n`` bytes, as soon as there are any. Raises MuxedStreamEOF, or MuxedStreamReset."""
+        while not self._received:
+            if self.reset_received:
+                raise MuxedStreamReset("the stream was reset")
+            if self._ended or self._deaf:
+                raise MuxedStreamEOF("the stream has ended")
+            await self._news.wait()
+        size = len(self._received) if n is None or n < 0 else min(n, len(self._received))
+        data = bytes(self._received[:size])
+        del self._received[:size]
+        self._taken(size)
+        return data
 
     def set_deadline(self, ttl: int) -> None:
         """Not offered: who waits has a deadline of its own."""

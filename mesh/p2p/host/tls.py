@@ -122,11 +122,7 @@ class TlsStream(EncryptedMsgReadWriter):
     def seal(self, data: bytes) -> bytes:
         """What must be sent for ``data``."""
         self._tls.sendall(data)
-        return self.answer()
-
-    def answer(self) -> bytes:
-        """What TLS itself has to say, to a change of keys."""
-        return self._outgoing()
+        return self.outgoing()
 
     async def write_msg(self, msg: bytes) -> None:
         """Send it. Raises ConnectionClosedError when TLS has ended."""
@@ -159,10 +155,11 @@ class TlsStream(EncryptedMsgReadWriter):
             await self._drain()
 
     async def _drain(self) -> None:
-        while outgoing := self._outgoing():
+        while outgoing := self.outgoing():
             await self._raw.write(outgoing)
 
-    def _outgoing(self) -> bytes:
+    def outgoing(self) -> bytes:
+        """What OpenSSL wants to have sent: data that was sealed, and what TLS itself says to a change of keys."""
         parts = []
         with suppress(SSL.WantReadError):
             while True:

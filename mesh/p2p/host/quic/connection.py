@@ -301,11 +301,6 @@ class QuicMuxed(MuxingConnection):
         """Whether it is there for streams."""
         return self._shaken.is_set() and not self.is_closed
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is over."""
-        return self.event_shutting_down.is_set()
-
 
 def _why(event: events.ConnectionTerminated) -> str:
     if event.frame_type is None and not event.error_code:

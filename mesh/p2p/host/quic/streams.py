@@ -3,7 +3,7 @@
 from typing import Protocol
 
 import trio
-from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
+from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamReset
 
 from mesh.p2p.host.muxed import MuxingConnection, MuxingStream
 
@@ -43,22 +43,15 @@ class QuicStream(MuxingStream):
     """Reads what has come, writes as the peer acknowledges."""
 
     def __init__(self, number: int, connection: MuxingConnection, carrier: Carrier) -> None:
+        super().__init__(connection)
         self.number = number
-        self.muxed_conn = connection
-        self.closed = False  # for writing
-        self.reset_received = False
         self._carrier = carrier
-        self._buffer = bytearray()
         self._arrived = 0
-        self._taken = 0
-        self._ended = False
-        self._deaf = False
-        self._news = trio.Event()
+        self._taken_total = 0
 
     def wake(self) -> None:
         """Something has changed for who waits."""
-        self._news.set()
-        self._news = trio.Event()
+        self._tell()
 
     # --- what comes ----------------------------------------------------------------------------------------------
 
@@ -69,33 +62,22 @@ class QuicStream(MuxingStream):
         if self._deaf:
             self._take(self._arrived)
         else:
-            self._buffer += data
+            self._received += data
         self._settle()
 
     def was_reset(self, final_size: int) -> None:
         """The peer gave its side up, or the connection is over."""
         self.reset_received = True
-        self._buffer.clear()
+        self._received.clear()
         self._take(final_size)
         self._settle()
 
-    async def read(self, n: int | None = None) -> bytes:
-        """At most ``n`` bytes, as soon as there are any. Raises MuxedStreamEOF, or MuxedStreamReset."""
-        while not self._buffer:
-            if self.reset_received:
-                raise MuxedStreamReset("the stream was reset")
-            if self._ended or self._deaf:
-                raise MuxedStreamEOF("the stream has ended")
-            await self._news.wait()
-        size = len(self._buffer) if n is None or n < 0 else min(n, len(self._buffer))
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        self._take(self._taken + size)
-        return data
+    def _taken(self, size: int) -> None:
+        self._take(self._taken_total + size)
 
     def _take(self, total: int) -> None:
-        if total > self._taken:
-            more, self._taken = total - self._taken, total
+        if total > self._taken_total:
+            more, self._taken_total = total - self._taken_total, total
             self._carrier.taken(self.number, total, more)
 
     # --- what goes -----------------------------------------------------------------------------------------------
@@ -151,7 +133,7 @@ class QuicStream(MuxingStream):
             self._deaf = True
             if not (self._ended or self.reset_received):
                 self._carrier.stop(self.number, writing=False, reading=True)
-            self._buffer.clear()
+            self._received.clear()
             self._take(self._arrived)
             self._settle()
 

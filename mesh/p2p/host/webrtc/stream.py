@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
-from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
+from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamReset
 
 from mesh.p2p.host.muxed import MuxingStream
 from mesh.p2p.host.webrtc.framing import MAX_PAYLOAD_BYTES, Deframer, Flag, frame
@@ -34,23 +34,17 @@ class WebRtcStream(MuxingStream):
         on_held: Callable[[int], None],
         on_over: Callable[["WebRtcStream"], None],
     ) -> None:
-        self.muxed_conn = connection
+        super().__init__(connection)
         self.channel = channel
-        self.reset_received = False
-        self.closed = False
         self._put = put
         self._unsent = unsent
         self._on_held = on_held
         self._counted = 0
         self._on_over = on_over
         self._deframer = Deframer()
-        self._received = bytearray()
-        self._ended = False
-        self._discards = False
         self._is_acknowledged = False
         self._is_over = False
         self._lingered = 0
-        self._news = trio.Event()
         self.room = trio.Event()
 
     # --- from the peer -------------------------------------------------------------------------------------------
@@ -63,7 +57,7 @@ class WebRtcStream(MuxingStream):
     def feed(self, data: bytes) -> None:
         """A message of the channel. Raises FrameFault."""
         for payload, flag in self._deframer.feed(data):
-            if payload and not self._discards and not self._ended:
+            if payload and not self._deaf and not self._ended:
                 self._received += payload
             if flag is not None:
                 self._obey(flag)
@@ -118,7 +112,7 @@ class WebRtcStream(MuxingStream):
             self._on_over(self)
 
     def _tell(self) -> None:
-        self._news.set()
+        super()._tell()
         self.room.set()
 
     # --- from us -------------------------------------------------------------------------------------------------
@@ -128,20 +122,9 @@ class WebRtcStream(MuxingStream):
         """How much `write` takes at once."""
         return 0 if self.closed else max(0, SEND_BYTES - self._unsent())
 
-    async def read(self, n: int | None = None) -> bytes:
-        """At most ``n`` bytes. Raises MuxedStreamEOF at the end, MuxedStreamReset."""
-        while not self._received:
-            if self.reset_received:
-                raise MuxedStreamReset("the stream was reset")
-            if self._ended or self._discards:
-                raise MuxedStreamEOF("the stream has ended")
-            self._news = trio.Event()
-            await self._news.wait()
-        taken = bytes(self._received[:n])
-        del self._received[: len(taken)]
+    def _taken(self, size: int) -> None:
+        del size
         self._count()
-        await trio.lowlevel.checkpoint()
-        return taken
 
     async def write(self, data: bytes) -> None:
         """Send it, waiting for room as long as it takes. Raises MuxedStreamReset, MuxedStreamClosed."""
@@ -173,8 +156,8 @@ class WebRtcStream(MuxingStream):
 
     async def close(self) -> None:
         """No more will be written or read."""
-        if not self._ended and not self._discards:
-            self._discards = True
+        if not self._ended and not self._deaf:
+            self._deaf = True
             self._put(frame(flag=Flag.STOP_SENDING))
         self._finish()
         self._drop()
@@ -184,7 +167,7 @@ class WebRtcStream(MuxingStream):
 
     def linger(self) -> None:
         """Called every few seconds: a stream that the peer does not end, or whose end it does not answer, is over."""
-        if (self._discards or self._has_ended) and not self._is_over:
+        if (self._deaf or self._has_ended) and not self._is_over:
             self._lingered += 1
             if self._lingered > _LINGER_TICKS:
                 self._be_over() if self._has_ended else self.break_off()

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import trio
 from libp2p.abc import IMuxedStream
-from libp2p.connection_types import ConnectionType
 from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
@@ -18,7 +17,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from mesh.p2p.host.ciphers import Cipher, CipherFault
 from mesh.p2p.host.muxed import MuxingConnection
 from mesh.p2p.host.receiving import ReceiveBudget
-from mesh.p2p.host.wires import RELAYED, ByteWire
+from mesh.p2p.host.wires import ByteWire
 from mesh.p2p.host.yamux.frames import PROTOCOL, Flag, Frame, FrameFault, Kind, Parser, encode
 from mesh.p2p.host.yamux.stream import WindowExceeded, YamuxStream
 
@@ -262,16 +261,7 @@ class YamuxConnection(MuxingConnection):
         self.put(Kind.GO_AWAY, Flag.NONE, 0, 0)
         await super().close()
 
-    def get_connection_type(self) -> ConnectionType:
-        """Whether it goes through a relay."""
-        return ConnectionType.RELAYED if self.wire.transport == RELAYED else ConnectionType.DIRECT
-
     @property
     def is_established(self) -> bool:
         """Whether it is there for streams."""
         return self.event_started.is_set() and not self.is_closed
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is over."""
-        return self.event_shutting_down.is_set()

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 import trio
-from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
+from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamReset
 
 from mesh.p2p.host.muxed import MuxingConnection, MuxingStream
 from mesh.p2p.host.yamux.frames import HEADER_BYTES, INITIAL_WINDOW_BYTES, Flag, Kind
@@ -56,24 +56,14 @@ class YamuxStream(MuxingStream):
     """Reads what has come, writes what the peer has room for. `read` and `write` wait only where they must."""
 
     def __init__(self, number: int, connection: MuxingConnection, carrier: Carrier) -> None:
+        super().__init__(connection)
         self.number = number
-        self.muxed_conn = connection
-        self.closed = False  # for writing
-        self.reset_received = False
         self.send_window = INITIAL_WINDOW_BYTES
         self.held = 0
         self._carrier = carrier
-        self._parts = bytearray()
         self._window = self._receives = INITIAL_WINDOW_BYTES
         self._coming = 0  # announced, and not here yet
         self._granted_at = 0.0
-        self._ended = False
-        self._deaf = False
-        self._news = trio.Event()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
 
     # --- from the peer -------------------------------------------------------------------------------------------
 
@@ -88,7 +78,7 @@ class YamuxStream(MuxingStream):
         """The next bytes are there."""
         self._coming -= len(data)
         if not (self._deaf or self._ended):
-            self._parts += data
+            self._received += data
             self._count()
             self._tell()
 
@@ -120,11 +110,11 @@ class YamuxStream(MuxingStream):
         self._tell()
 
     def _drop(self) -> None:
-        self._parts.clear()
+        self._received.clear()
         self._count()
 
     def _count(self) -> None:
-        change, self.held = len(self._parts) - self.held, len(self._parts)
+        change, self.held = len(self._received) - self.held, len(self._received)
         self._carrier.count(change)
 
     def _settle(self) -> None:
@@ -134,24 +124,14 @@ class YamuxStream(MuxingStream):
 
     # --- from us -------------------------------------------------------------------------------------------------
 
-    async def read(self, n: int | None = None) -> bytes:
-        """At most ``n`` bytes, as soon as there are any. Raises MuxedStreamEOF, or MuxedStreamReset."""
-        while not self._parts:
-            if self.reset_received:
-                raise MuxedStreamReset("the stream was reset")
-            if self._ended or self._deaf:
-                raise MuxedStreamEOF("the stream has ended")
-            await self._news.wait()
-        size = len(self._parts) if n is None or n < 0 else min(n, len(self._parts))
-        data = bytes(self._parts[:size])
-        del self._parts[:size]
+    def _taken(self, size: int) -> None:
+        del size
         self._count()
         self._grant()
-        return data
 
     def _grant(self) -> None:
         """Give the sender room again once half of the window has been read, as go-yamux does."""
-        room = self._window - self._receives - self._coming - len(self._parts)
+        room = self._window - self._receives - self._coming - len(self._received)
         if room < self._window // 2 or self._ended or self.reset_received:
             return
         now = trio.current_time()
