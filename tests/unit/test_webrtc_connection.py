@@ -146,8 +146,8 @@ def test_what_is_not_read_stops_its_sender_and_no_more_is_held_than_the_window()
             await until(lambda: pair.far.held() >= WINDOW_BYTES // 2)
             await until(lambda: pair.near.link.association.sender.peer_window < 2048)  # it was told to stop
             assert pair.far.held() <= WINDOW_BYTES + (1 << 17)
+            await until(lambda: near.send_window == 0)
             assert near._unsent() <= SEND_BYTES + (1 << 15)
-            assert near.send_window == 0
             received = b""
             while len(received) < len(sent):
                 received += await far.read(1 << 16)
