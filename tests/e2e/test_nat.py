@@ -12,7 +12,7 @@ import pytest
 from mesh.config import OverlayConfig
 from mesh.demo.nodes import NodeProcess, until
 from mesh.identity import Identity
-from mesh.p2p.overlay import HolePunched, PathChanged, PortMapped, RelayReserved
+from mesh.p2p.overlay import HolePunched, PathChanged, PortMapped, ReachabilityChanged, RelayReserved
 from mesh.p2p.overlay_process import ProcessOverlay
 from tests.kit.effort import thorough
 from tests.kit.igd import map_for_another_machine, port_mapping_router
@@ -166,6 +166,9 @@ async def test_a_connection_is_direct_when_the_nats_let_it_and_else_stays_relaye
             for ends in ((stream, other_end), await near.stream_to(far)):
                 ends[0].writer.write(b"still there")
                 assert await asyncio.wait_for(ends[1].reader.readexactly(11), 10) == b"still there"
+            for node in (near, far):  # whoever came through a punched hole says nothing of it
+                (verdict,) = await node.heard.until(lambda node=node: node.heard.of(ReachabilityChanged), 30)
+                assert verdict.reachability == "private"
         finally:
             await asyncio.gather(*(node.overlay.stop() for node in nodes))
 

@@ -125,6 +125,20 @@ def test_reachability_is_what_most_of_those_say_who_tried() -> None:
     assert verdicts.addresses() == ("/ip4/192.0.2.1/tcp/1",)
 
 
+def test_nobody_waits_for_those_who_would_not_try() -> None:
+    verdicts = Verdicts()
+    verdicts.hear("a", None)
+    assert verdicts.decide("abc") is None
+    verdicts.hear_nothing("b")
+    assert verdicts.decide("abc") is None, "c may yet say something"
+    verdicts.hear_nothing("c")
+    assert verdicts.decide("abc") == PRIVATE
+    verdicts.hear("b", "/ip4/192.0.2.1/tcp/1")
+    assert verdicts.decide("abc") is None, "one says this, and one that"
+    verdicts.hear_nothing("b")
+    assert verdicts.addresses() == ("/ip4/192.0.2.1/tcp/1",), "what it said before stands"
+
+
 def test_in_a_mesh_of_two_the_other_is_all_there_is() -> None:
     verdicts = Verdicts()
     verdicts.hear("a", None)

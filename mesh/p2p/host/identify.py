@@ -1,6 +1,7 @@
 """libp2p's identify, asked once per connection, bounded, and told to the node."""
 
 from collections.abc import Callable
+from typing import cast
 
 from google.protobuf.message import DecodeError
 from libp2p.abc import INetStream
@@ -14,6 +15,7 @@ from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 from mesh.p2p.host.connections import Connection
+from mesh.p2p.host.muxed import MuxedConnection
 from mesh.p2p.host.negotiation import negotiated
 from mesh.p2p.host.swarm import read_up_to
 from mesh.p2p.overlay import Identified, StreamRefused
@@ -34,7 +36,18 @@ class Identifier:
         self._host = host
         self._report = report
         identify.AGENT_VERSION = agent
+        host.set_stream_handler(IDENTIFY, self.answer)
         host.set_stream_handler(PUSH, self.take_push)
+
+    async def answer(self, stream: INetStream) -> None:
+        """Say who we are, and where this connection comes from; py-libp2p would name a circuit beside it."""
+        wire = cast("MuxedConnection", stream.muxed_conn).wire
+        await stream.write(self._message(Multiaddr(wire.address)))
+        await stream.close()
+
+    def _message(self, observed: Multiaddr | None) -> bytes:
+        payload = identify._mk_identify_protobuf(self._host, observed).SerializeToString()  # noqa: SLF001 - it has no other
+        return varint.encode_uvarint(len(payload)) + payload
 
     async def ask(self, connection: Connection, stream: INetStream) -> Identified:
         """Read the peer's answer on an identify stream that we opened, and report it.
@@ -57,9 +70,8 @@ class Identifier:
         """Tell a peer of a change. Raises StreamRefused and what streams raise when they end."""
         if PUSH not in connection.protocols:
             return
-        payload = identify._mk_identify_protobuf(self._host, None).SerializeToString()  # noqa: SLF001 - it has no other
         async with negotiated(connection, PUSH) as stream:
-            await stream.write(varint.encode_uvarint(len(payload)) + payload)
+            await stream.write(self._message(None))
             await stream.close()
 
     async def take_push(self, stream: INetStream) -> None:

@@ -10,7 +10,7 @@ from libp2p.host.autonat.pb.autonat_pb2 import Message
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from mesh.p2p.addresses import target_of
+from mesh.p2p.addresses import Target, target_of, udp_target_of
 from mesh.p2p.host.admission import site_of
 from mesh.p2p.host.circuit import CIRCUIT
 from mesh.p2p.host.connections import Connection, Connections
@@ -78,8 +78,13 @@ class Reachability:
         self._verdicts.forget(peer)
 
     def may_ask(self, connection: Connection) -> bool:
-        """Whether the peer answers such questions, and sees us at a public address: a LAN knows nothing of NATs."""
-        return not connection.relayed and AUTONAT in connection.protocols and is_public(connection.observed)
+        """Whether the peer answers such questions, and sees us at a public address: a LAN knows nothing of NATs.
+
+        Who has punched its way to us comes through where nobody else does, and cannot tell.
+        """
+        if connection.relayed or connection.wire.punched:
+            return False
+        return AUTONAT in connection.protocols and is_public(connection.observed)
 
     async def _ask_once(self, connection: Connection) -> None:
         request = Message(type=Message.DIAL)
@@ -92,17 +97,24 @@ class Reachability:
                     answer = (await receive_message(stream, Message, RULE)).dialResponse
                     await stream.close()
         except (*STREAM_ENDED, StreamRefused, PeerFault, trio.TooSlowError):
-            return  # it said nothing
-        if answer.status == Message.OK:
-            self._verdicts.hear(connection.peer, str(readable(answer.addr) or ""))
-        elif answer.status == Message.E_DIAL_ERROR:
-            self._verdicts.hear(connection.peer, None)
+            self._verdicts.hear_nothing(connection.peer)
+        else:
+            self._hear(connection.peer, answer)
         self._decide()
+
+    def _hear(self, peer: str, answer: "Message.DialResponse") -> None:
+        match answer.status:
+            case Message.OK:
+                self._verdicts.hear(peer, str(readable(answer.addr) or ""))
+            case Message.E_DIAL_ERROR:
+                self._verdicts.hear(peer, None)
+            case _:
+                self._verdicts.hear_nothing(peer)
 
     def _candidates(self, connection: Connection) -> list[str]:
         """Our addresses, and our ports at the address that the peer sees."""
         own = self._own_addresses()
-        seen = target_of(connection.observed)
+        seen = _place(connection.observed)
         if seen is not None:
             own += [f"/{seen.kind}/{seen.host}/{rest}" for rest in (a.split("/", 3)[3] for a in own if _is_plain(a))]
         return list(dict.fromkeys(own))[:_MAX_ADDRESSES]
@@ -137,7 +149,7 @@ class Reachability:
     ) -> "tuple[Message.ResponseStatus.ValueType, str]":
         parsed = [str(address) for address in map(readable, raw[:_MAX_ADDRESSES]) if address is not None]
         addresses = [address for address in parsed if not connection.relayed and is_at(address, connection.wire.host)]
-        if not addresses:
+        if not addresses or any(one.wire.punched for one in self._connections.all_of(connection.peer)):
             return Message.E_DIAL_REFUSED, ""
         dialled = self._connections.dialled(connection.peer)
         if dialled is not None:  # we have reached it already
@@ -152,11 +164,15 @@ class Reachability:
 
 def is_public(address: str) -> bool:
     """Whether an address is one of the whole internet's."""
-    target = target_of(address)
+    target = _place(address)
     try:
         return target is not None and ipaddress.ip_address(target.host).is_global
     except ValueError:
         return False
+
+
+def _place(address: str) -> Target | None:
+    return target_of(address) or udp_target_of(address)
 
 
 def is_at(address: str, host: str) -> bool:

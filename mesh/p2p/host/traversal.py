@@ -158,6 +158,7 @@ class Traversal:
         except OSError:
             stream.socket.close()
             return
+        wire.punched = True
         if not as_client:
             self._nursery.start_soon(self._door.receive, wire, self._swarm.receive, "tcp")
             await self._connections.settled(wire)

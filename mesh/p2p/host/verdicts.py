@@ -13,14 +13,21 @@ class Verdicts:
     def __init__(self) -> None:
         self.state = UNKNOWN
         self._said: dict[str, tuple[bool, str]] = {}
+        self._silent: set[str] = set()
 
     def hear(self, peer: str, address: str | None) -> None:
         """The peer tried: it reached us at ``address``, or did not (None)."""
         self._said[peer] = (address is not None, address or "")
+        self._silent.discard(peer)
+
+    def hear_nothing(self, peer: str) -> None:
+        """The peer would not try, or did not answer: it is not waited for, and what it said before stands."""
+        self._silent.add(peer)
 
     def forget(self, peer: str) -> None:
         """The peer is gone, and what it said is too old to count."""
         self._said.pop(peer, None)
+        self._silent.discard(peer)
 
     def addresses(self) -> tuple[str, ...]:
         """Where we were reached."""
@@ -29,9 +36,10 @@ class Verdicts:
     def decide(self, askable: Iterable[str]) -> str | None:
         """The new state when it changed, else None. ``askable`` are the peers that could be asked.
 
-        More than half of those who said something have to agree, and at least three, or all that there are.
+        More than half of those who said something have to agree, and at least three, or all that there are but the
+        silent.
         """
-        needed = min(_MAX_NEEDED, max(1, len({*askable, *self._said})))
+        needed = min(_MAX_NEEDED, max(1, len(({*askable} - self._silent) | {*self._said})))
         reached = sum(ok for ok, _ in self._said.values())
         failed = len(self._said) - reached
         state = self.state

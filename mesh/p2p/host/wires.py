@@ -30,6 +30,7 @@ class Wire:
         self.opened_at = trio.current_time()
         self.heard_at = self.opened_at
         self.settled = False
+        self.punched = False  # through NATs that let nobody else in
         self.failure: BaseException | None = None
         self.network_key_differs = ""
         self.end_reason = ""
