@@ -52,6 +52,13 @@ class Offer(msgspec.Struct):
     since: float = 0.0
 
 
+class Withdrawn(msgspec.Struct):
+    """What an expert was offered for until somebody withdrew it, ``at`` (Unix seconds). Others may offer it still."""
+
+    domains: tuple[str, ...]
+    at: float
+
+
 class OpenRequest(msgspec.Struct):
     """A request without an outcome yet: ``attempts`` are those dispatched and not yet back, by number.
 

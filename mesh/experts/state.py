@@ -14,14 +14,14 @@ from mesh.events.envelope import Event, Fact
 from mesh.events.live_state import LiveStruct
 from mesh.events.vocabulary import experts, health, network, node, requests
 from mesh.experts.budget import Work, worked
-from mesh.experts.known import Offer, OpenRequest, Peer, Target
+from mesh.experts.known import Offer, OpenRequest, Peer, Target, Withdrawn
 from mesh.experts.links import Link
 from mesh.experts.reliability import Reliability, weight
 from mesh.experts.tracks import Track, answered, dispatched, ejected, failed, readmitted, returned
 from mesh.experts.trust import canary, counted, proven
 
 _Terminal = requests.RequestCompleted | requests.RequestFailed | requests.RequestCancelled | requests.RequestInterrupted
-# How many peers and tracks are remembered; the longest unused ones go first.
+# How many peers, tracks and withdrawn experts are remembered; the longest unused ones go first.
 REMEMBERED = 4096
 
 
@@ -32,6 +32,7 @@ class RoutingState(LiveStruct, msgspec.Struct):
     position: int = 0
     peers: dict[str, Peer] = {}
     offers: dict[str, dict[str, Offer]] = {}
+    withdrawn: dict[str, Withdrawn] = {}
     tracks: dict[str, dict[str, Track]] = {}
     requests: dict[str, OpenRequest] = {}
     reliability: dict[str, dict[str, Reliability]] = {}
@@ -81,11 +82,12 @@ def fold(local: str, events: Iterable[Event]) -> RoutingState:
 # -- one function a fact ---------------------------------------------------------------------------------------
 
 
-def _started(state: RoutingState, _fact: node.NodeStarted, _event: Event) -> None:
+def _started(state: RoutingState, _fact: node.NodeStarted, event: Event) -> None:
     """A new epoch: no connection, offer or attempt of before is left; what was learnt of speeds is."""
     for peer in state.peers.values():
         peer.connected, peer.liveness = False, "alive"
-    state.offers.clear()
+    for target in [Target(peer, expert) for peer, offers in state.offers.items() for expert in offers]:
+        _withdraw(state, target, event)
     for tracks in state.tracks.values():
         for track in tracks.values():
             track.in_flight = track.stale = 0
@@ -141,8 +143,8 @@ def _registered(state: RoutingState, fact: experts.ExpertRegistered, event: Even
     )
 
 
-def _deregistered(state: RoutingState, fact: experts.ExpertDeregistered, _event: Event) -> None:
-    _withdraw(state, Target(state.local, fact.expert))
+def _deregistered(state: RoutingState, fact: experts.ExpertDeregistered, event: Event) -> None:
+    _withdraw(state, Target(state.local, fact.expert), event)
 
 
 def _offered(state: RoutingState, fact: experts.ExpertOffered, event: Event) -> None:
@@ -165,8 +167,8 @@ def _offered(state: RoutingState, fact: experts.ExpertOffered, event: Event) -> 
     )
 
 
-def _expired(state: RoutingState, fact: experts.ExpertExpired, _event: Event) -> None:
-    _withdraw(state, Target(fact.peer, fact.expert))
+def _expired(state: RoutingState, fact: experts.ExpertExpired, event: Event) -> None:
+    _withdraw(state, Target(fact.peer, fact.expert), event)
 
 
 def _ejected(state: RoutingState, fact: experts.ExpertEjected, event: Event) -> None:
@@ -178,11 +180,16 @@ def _readmitted(state: RoutingState, fact: experts.ExpertReadmitted, event: Even
     readmitted(_track(state, Target(fact.peer, fact.expert)), event.at)
 
 
-def _withdraw(state: RoutingState, target: Target) -> None:
+def _withdraw(state: RoutingState, target: Target, event: Event) -> None:
     offers = state.offers.get(target.peer, {})
-    offers.pop(target.expert, None)
+    offer = offers.pop(target.expert, None)
     if not offers:
         state.offers.pop(target.peer, None)
+    if offer is not None:
+        state.withdrawn.pop(target.expert, None)
+        state.withdrawn[target.expert] = Withdrawn(offer.domains, event.at)
+        if len(state.withdrawn) > REMEMBERED:
+            del state.withdrawn[next(iter(state.withdrawn))]
 
 
 def _received(state: RoutingState, fact: requests.RequestReceived, event: Event) -> None:

@@ -21,7 +21,7 @@ from mesh.gateway.event_stream import EventStream
 from mesh.gateway.hosts import HostNames
 from mesh.gateway.intake import Asked, Intake
 from mesh.gateway.keys import KeyRing
-from mesh.gateway.models import Choice, Offers, choose, names, owner_of
+from mesh.gateway.models import Catalogue, Choice, Offers, choose, names, owner_of
 from mesh.gateway.openapi import document
 from mesh.gateway.problems import Problem, problem_of
 from mesh.gateway.queries import Fields, chat_query, completion_queries, embeddings_query, responses_query
@@ -38,7 +38,7 @@ class Gateway:
     def __init__(
         self,
         requests: Asked,
-        offers: Callable[[], Offers],
+        catalogue: Callable[[], Catalogue],
         keys: KeyRing,
         clock: Clock,
         *,
@@ -47,7 +47,7 @@ class Gateway:
         ready: Callable[[], str] = lambda: "",
     ) -> None:
         self._requests = requests
-        self._offers = offers
+        self._catalogue = catalogue
         self._clock = clock
         self._ready = ready
         self._intake = Intake(requests, keys, max_body_bytes, hosts)
@@ -125,14 +125,14 @@ class Gateway:
 
     async def _models(self, request: Request) -> Response:
         self._intake.caller(request)
-        offers = self._offers()
+        offers = self._catalogue().offers
         return _json({"object": "list", "data": [_listed(name, offers) for name in names(offers)]})
 
     async def _model(self, request: Request) -> Response:
         self._intake.caller(request)
-        offers, name = self._offers(), str(request.path_params["model"])
-        choose(name, offers)
-        return _json(_listed(name, offers))
+        catalogue, name = self._catalogue(), str(request.path_params["model"])
+        choose(name, catalogue, self._clock.now())
+        return _json(_listed(name, catalogue.offers))
 
     async def _openapi(self, _request: Request) -> Response:
         return _json(document())
@@ -148,7 +148,7 @@ class Gateway:
 
     def _query(self, caller: str, model: str, make: Callable[[Choice], Any]) -> Any:  # noqa: ANN401
         try:
-            return make(choose(model, self._offers()))
+            return make(choose(model, self._catalogue(), self._clock.now()))
         except Problem as problem:
             raise self._intake.refused(caller, problem) from None
 

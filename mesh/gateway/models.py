@@ -4,12 +4,22 @@ import difflib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mesh.experts.known import Offer
+from mesh.experts.known import Offer, Withdrawn
 from mesh.gateway.problems import Problem
 
 AUTO = "mesh/auto"
 _PREFIX = "mesh/"
+# What somebody offered so short a time ago may be back soon: clients are told to come again, not that it is not there.
+_LATELY_S = 600.0
+_RETRY_S = 2.0
 Offers = Mapping[str, Mapping[str, Offer]]
+
+
+class Catalogue(NamedTuple):
+    """What is offered, and what was withdrawn (`mesh.experts.state.RoutingState`)."""
+
+    offers: Offers
+    withdrawn: Mapping[str, Withdrawn]
 
 
 class Choice(NamedTuple):
@@ -26,10 +36,19 @@ def names(offers: Offers) -> list[str]:
     return [AUTO, *sorted(_PREFIX + domain for domain in domains), *sorted(experts)]
 
 
-def choose(model: str, offers: Offers) -> Choice:
-    """What ``model`` asks for. Raises Problem (404) when nobody offers it, with what comes near."""
-    known = names(offers)
+def choose(model: str, catalogue: Catalogue, now: float) -> Choice:
+    """What ``model`` asks for at ``now`` (Unix seconds).
+
+    Raises Problem when nobody offers it: 503 when somebody did within ten minutes, else 404 with what comes near.
+    """
+    known = names(catalogue.offers)
     if model not in known:
+        gone_s = now - _withdrawn_at(model, catalogue)
+        if gone_s < _LATELY_S:
+            message = f"Nobody offers the model {model!r} now; somebody did until {gone_s:.0f} s ago. Try again."
+            raise Problem(
+                503, message, kind="server_error", code="no_candidates", param="model", retry_after_s=_RETRY_S
+            )
         near = difflib.get_close_matches(model, known, n=3) or known[:5]
         message = f"The model {model!r} does not exist: nobody offers it now. There are: {', '.join(near)}."
         raise Problem(404, message, code="model_not_found", param="model")
@@ -37,6 +56,14 @@ def choose(model: str, offers: Offers) -> Choice:
         return Choice("", "")
     domain = model.removeprefix(_PREFIX)
     return Choice("", domain) if model.startswith(_PREFIX) else Choice(model, "")
+
+
+def _withdrawn_at(model: str, catalogue: Catalogue) -> float:
+    """When it was last withdrawn; -inf: never, as far as is remembered."""
+    if (expert := catalogue.withdrawn.get(model)) is not None:
+        return expert.at
+    domain = model.removeprefix(_PREFIX) if model.startswith(_PREFIX) else ""
+    return max((each.at for each in catalogue.withdrawn.values() if domain in each.domains), default=float("-inf"))
 
 
 def owner_of(name: str, offers: Offers) -> str:

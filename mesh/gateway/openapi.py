@@ -23,7 +23,7 @@ _EVERYWHERE = {
 }
 _ASKING = {
     "400": "The request is not as it should be",
-    "404": "Nobody offers that model",
+    "404": "Nobody offers that model, nor did lately",
     "408": "The body came too slowly",
     "413": "The body is too large",
     "415": "The body is not declared as JSON",

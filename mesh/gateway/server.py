@@ -17,7 +17,7 @@ from mesh.gateway.app import Gateway
 from mesh.gateway.hosts import HostNames, is_loopback
 from mesh.gateway.intake import Asked
 from mesh.gateway.keys import KeyRing, load_keys
-from mesh.gateway.models import Offers
+from mesh.gateway.models import Catalogue
 from mesh.gateway.protocol import Bounds, bounded
 
 _BACKLOG = 512
@@ -34,7 +34,7 @@ class GatewayServer:
         self,
         config: GatewayConfig,
         requests: Asked,
-        offers: Callable[[], Offers],
+        catalogue: Callable[[], Catalogue],
         *,
         keys: Path,
         memory: Path,
@@ -45,7 +45,7 @@ class GatewayServer:
         self._memory = memory
         gateway = Gateway(
             requests,
-            offers,
+            catalogue,
             KeyRing(keys, clock, required=not is_loopback(config.host)),
             clock,
             max_body_bytes=config.max_body_bytes,

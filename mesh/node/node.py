@@ -16,6 +16,7 @@ from mesh.events.broker import Broker
 from mesh.events.broker_embedded import EmbeddedBroker
 from mesh.events.broker_external import ExternalBroker
 from mesh.events.vocabulary.node import ProcessRestarted
+from mesh.gateway.models import Catalogue
 from mesh.gateway.server import GatewayServer
 from mesh.health.monitor import HealthMonitor
 from mesh.health.sampler import NodeLoad
@@ -140,7 +141,7 @@ class Node:
         gateway = GatewayServer(
             config,
             self.answering.requests,
-            lambda: self.journaling.routing.offers,
+            lambda: Catalogue(self.journaling.routing.offers, self.journaling.routing.withdrawn),
             keys=self._home.gateway_keys,
             memory=self._home.root / "run" / "gateway-port",
             clock=self._clock,

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -194,6 +195,31 @@ async def test_a_long_answer_goes_by_and_is_held_by_no_process(nodes: Nodes) -> 
     assert digest == expected.hexdigest()
     await recorded(nodes[0], "requests", request, digest)
     await recorded(nodes[1], "served", request, digest)
+
+
+async def test_a_model_whose_only_node_is_away_is_to_be_asked_for_again_and_is_there_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with two_nodes(tmp_path, EXPERTS[2]) as (first, second):
+        url = f"{(await first.status()).gateway_url}/v1/chat/completions"
+        body = {"model": "dripping", "messages": [{"role": "user", "content": "word"}]}
+        async with httpx.AsyncClient(timeout=60) as client:
+            there = await client.post(url, json=body)
+            assert there.status_code == 200, there.text
+            await second.kill()
+
+            async def told_to_come_again() -> bool:
+                answer = await client.post(url, json=body)
+                assert answer.status_code in (200, 502, 503), answer.text
+                return answer.headers.get("retry-after") == "2" and "dripping" in answer.json()["error"]["message"]
+
+            await until(told_to_come_again, within=60, what="nobody said to try again")
+            await second.start()
+
+            async def answered() -> bool:
+                return (await client.post(url, json=body)).status_code == 200
+
+            await until(answered, within=60, what="the model is not there again")
 
 
 async def test_a_node_that_dies_in_mid_stream_is_said_after_what_was_delivered(tmp_path: Path) -> None:
