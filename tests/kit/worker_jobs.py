@@ -19,6 +19,13 @@ def run(content: str, options: dict[str, Any]) -> str:
         case "sleep":
             time.sleep(float(rest))
             return "slept"
+        case "meet":  # ``number directory``: return when so many are there
+            number, _, directory = rest.partition(" ")
+            place = Path(directory)
+            (place / str(os.getpid())).touch()
+            while len(list(place.iterdir())) < int(number):
+                time.sleep(0.01)
+            return "met"
         case "spin":
             while True:
                 pass
