@@ -14,7 +14,9 @@ from mesh.errors import MeshError
 from mesh.experts.backend import Backend
 from mesh.experts.backends import make_backend
 from mesh.experts.calls import Answer, AttemptFailed, Call
+from tests.kit.waiting import until
 
+began = threading.Event()
 closed = threading.Event()
 release = threading.Event()
 
@@ -78,6 +80,7 @@ def stops(_content: str) -> str:
 
 def endless(_content: str) -> Iterator[str]:
     try:
+        began.set()
         while True:
             yield "x"
     finally:
@@ -85,8 +88,15 @@ def endless(_content: str) -> Iterator[str]:
 
 
 def stuck(_content: str) -> str:
-    release.wait(30)
+    began.set()
+    release.wait(60)
     return "late"
+
+
+@pytest.fixture(autouse=True)
+def nothing_happened_yet() -> None:
+    for event in (began, closed, release):
+        event.clear()
 
 
 @asynccontextmanager
@@ -151,42 +161,37 @@ async def test_what_is_not_text_is_a_failure(name: str, kind: str, message: str)
 async def test_stop_iteration_does_not_hang():
     async with running("stops") as backend:
         with pytest.raises(RuntimeError, match="StopIteration"):
-            await asyncio.wait_for(ask(backend), 5)
+            await asyncio.wait_for(ask(backend), 30)
 
 
 async def test_a_generator_is_closed_when_its_caller_goes():
-    closed.clear()
     async with running("endless") as backend:
         asking = asyncio.create_task(ask(backend))
-        await asyncio.sleep(0.05)
+        await until(began.is_set, what="the call in its thread")
         asking.cancel()
         await asyncio.wait({asking})
-        assert closed.wait(5)
+        await until(closed.is_set, what="the end of the generator")
 
 
 async def test_threads_that_hang_make_the_expert_unavailable_until_they_return():
-    release.clear()
     async with running("stuck", concurrency=1) as backend:
         await backend.check()
         asking = asyncio.create_task(ask(backend))
-        await asyncio.sleep(0.05)
+        await until(began.is_set, what="the call in its thread")
         asking.cancel()
         await asyncio.wait({asking})
         with pytest.raises(MeshError, match=r"all 1 threads of .*stuck are held") as caught:
             await backend.check()
         assert "async" in caught.value.remedy
         release.set()
-        async with asyncio.timeout(5):
-            while backend._threads._busy:
-                await asyncio.sleep(0.01)
+        await until(lambda: not backend._threads._busy, what="the thread")
         await backend.check()
 
 
 async def test_threads_that_work_are_no_reason_to_be_unavailable():
-    release.clear()
     async with running("stuck", concurrency=1) as backend:
         asking = asyncio.create_task(ask(backend))
-        await asyncio.sleep(0.05)
+        await until(began.is_set, what="the call in its thread")
         await backend.check()
         release.set()
         assert (await asking)[0].text == "late"
