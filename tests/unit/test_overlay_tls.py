@@ -42,7 +42,7 @@ async def shake(client, server, expected: ID):
             results[index] = error
             hang_up()
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end, 0, lambda conn: client.secure_outbound(conn, expected), near)
             nursery.start_soon(end, 1, server.secure_inbound, far)
