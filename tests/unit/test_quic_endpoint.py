@@ -125,7 +125,8 @@ def test_who_is_refused() -> None:
             for _ in range(3):
                 with pytest.raises(trio.BrokenResourceError):
                     await near.endpoint.connect(far.address, nursery)
-            assert [one.rule for one in far.refused] == ["max_inbound"] * 3
+            assert len(far.refused) >= 3  # who has not read its refusal yet comes again
+            assert {one.rule for one in far.refused} == {"max_inbound"}
             assert len(far.endpoint._by_id) == known
             assert {id(one) for there in far.endpoint._by_remote.values() for one in there} == {
                 id(one) for one in far.guests
@@ -164,10 +165,10 @@ def test_a_dial_that_nobody_answers() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
 def test_a_dial_to_a_closed_port_fails_at_once() -> None:
     async def main() -> None:
-        (closed,) = bind(["/ip4/127.0.0.1/udp/0/quic-v1"])
-        nobody = closed.raw.getsockname()
-        closed.socket.close()
         async with two() as (near, _, nursery):
+            (closed,) = bind(["/ip4/127.0.0.1/udp/0/quic-v1"])
+            nobody = closed.raw.getsockname()
+            closed.socket.close()
             with pytest.raises(trio.BrokenResourceError, match="nobody listens there"), trio.fail_after(30):
                 await near.endpoint.connect(nobody, nursery)
             await until_empty(near)
@@ -202,8 +203,11 @@ def test_a_handshake_that_is_abandoned() -> None:
     async def main() -> None:
         async with two(hurried) as (near, far, nursery):
             near.endpoint._udp._raw = FallsSilent(near.endpoint._udp._raw, 2)  # type: ignore[assignment]
-            with trio.move_on_after(1):
-                await near.endpoint.connect(far.address, nursery)
+            async with trio.open_nursery() as dialling:
+                dialling.start_soon(near.endpoint.connect, far.address, nursery)
+                while not far.unsettled:
+                    await trio.sleep(0.005)
+                dialling.cancel_scope.cancel()
             await until_empty(near, far)
             assert far.unsettled == ["did not prove who it is in time"]
 
