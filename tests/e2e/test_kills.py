@@ -16,6 +16,7 @@ from tests.kit.nodes import config, connected, offered, python_expert, running_n
 pytestmark = pytest.mark.e2e
 
 PATIENT = python_expert("patient", "tests.kit.slow_experts:patient", concurrency=64)
+HELD = python_expert("held", "tests.kit.slow_experts:held")
 OUTCOMES = ("completed", "failed", "cancelled", "interrupted")
 
 
@@ -105,8 +106,9 @@ async def test_a_killed_node_resumes_with_all_that_was_acknowledged(tmp_path: Pa
     async with running_node(tmp_path, "only", config("only", PATIENT)) as node:
         answered: list[str] = []
         stop = asyncio.Event()
-        askers = [asyncio.create_task(ask_for_ever(node, answered, stop)) for _ in range(4)]
         slow = asyncio.create_task(_ask_slowly(node))
+        await until(lambda: _serves(node), within=60, what="the slow request did not begin")
+        askers = [asyncio.create_task(ask_for_ever(node, answered, stop)) for _ in range(4)]
         await until(_more_than(answered, 30), within=60, what="requests were not answered before the kill")
         await node.kill()
         with pytest.raises((RequestFailed, NodeUnreachable)):
@@ -131,19 +133,23 @@ async def test_a_killed_node_resumes_with_all_that_was_acknowledged(tmp_path: Pa
 
 async def _ask_slowly(node: NodeProcess) -> None:
     async with Mesh.connect(node.home.root) as mesh:
-        await mesh.ask("30000 never", domain="language", timeout=60)
+        await mesh.ask("300000 never", domain="language", timeout=300)
+
+
+async def _serves(node: NodeProcess) -> bool:
+    return (await node.status()).serving > 0
 
 
 async def test_a_request_fails_over_when_the_node_that_works_on_it_is_killed(tmp_path: Path) -> None:
     async with (
-        running_node(tmp_path, "second", config("second", PATIENT)) as second,
-        running_node(tmp_path, "third", config("third", PATIENT)) as third,
+        running_node(tmp_path, "second", config("second", HELD)) as second,
+        running_node(tmp_path, "third", config("third", HELD)) as third,
     ):
         addresses = [(await node.status()).addresses[0] for node in (second, third)]
         async with running_node(tmp_path, "first", config("first", peers=addresses)) as first:
             await offered(first, 2)
             async with Mesh.connect(first.home.root) as mesh:
-                asking = asyncio.create_task(mesh.ask("3000 done", domain="language", delivery="whole", timeout=60))
+                asking = asyncio.create_task(mesh.ask(str(tmp_path), domain="language", delivery="whole", timeout=180))
 
                 async def working() -> bool:
                     return any([(await node.status()).serving for node in (second, third)])
@@ -151,8 +157,9 @@ async def test_a_request_fails_over_when_the_node_that_works_on_it_is_killed(tmp
                 await until(working, within=60, what="nobody worked on it")
                 busy, idle = (second, third) if (await second.status()).serving else (third, second)
                 await busy.kill()
+                (tmp_path / "go").touch()
                 outcome = await asking
-            assert outcome.text == "done"
+            assert outcome.text == "first second"
             assert outcome.attempts == 2
             assert outcome.peers == (idle.peer_id,)
             status, output, errors = await first.command("why", outcome.request)
