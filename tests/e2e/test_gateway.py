@@ -26,6 +26,7 @@ REMOTE = (
     python_expert("dripping", "tests.kit.slow_experts:dripping", "reasoning"),
     python_expert("endless", "tests.kit.slow_experts:until_cancelled", "hanging"),
     python_expert("breaking", "tests.kit.slow_experts:breaking", "breaking"),
+    python_expert("held", "tests.kit.slow_experts:held", "holding"),
 )
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
@@ -124,18 +125,18 @@ async def test_every_kind_of_model_finds_its_expert(place: Place, name: str) -> 
     assert answer.mesh["expert"] == "solver"
 
 
-async def test_pieces_come_as_they_are_made(place: Place) -> None:
+async def test_pieces_come_as_they_are_made(place: Place, tmp_path: Path) -> None:
     stream = await place.client.chat.completions.create(
-        model="dripping", messages=said("one two three four"), stream=True, stream_options={"include_usage": True}
+        model="held", messages=said(str(tmp_path)), stream=True, stream_options={"include_usage": True}
     )
-    came: list[tuple[float, str]] = []
+    came: list[str] = []
     chunks = []
     async for chunk in stream:
         chunks.append(chunk)
         if chunk.choices and chunk.choices[0].delta.content:
-            came.append((time.monotonic(), chunk.choices[0].delta.content))
-    assert [text for _, text in came] == ["one ", "two ", "three ", "four "]
-    assert came[-1][0] - came[0][0] > 0.1, "they were kept back: the expert takes 50 ms for each word"
+            came.append(chunk.choices[0].delta.content)
+            (tmp_path / "go").touch()  # the expert waits for it with its second piece
+    assert came == ["first ", "second"]
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].choices == []
     assert len({chunk.id for chunk in chunks}) == 1
@@ -317,7 +318,7 @@ async def test_hanging_up_stops_the_work_on_the_other_node(place: Place, tmp_pat
     await until(stopped, within=60, what="the expert works on for nobody")
     took_s = float(file.read_text()) - hung_up
     print(f"hanging up stopped the expert of the other node after {took_s * 1000:.0f} ms")
-    assert took_s < 5
+    assert took_s < 30, "the request itself would have had longer"
 
 
 async def test_fifty_at_once(place: Place) -> None:
@@ -352,6 +353,8 @@ async def test_a_key_is_needed_from_the_first_key_on_and_its_quota_holds(tmp_pat
         async with AsyncOpenAI(base_url=url, api_key=secret, max_retries=0) as client:
             with pytest.raises(openai.AuthenticationError):
                 await client.models.list()
+        async with tables(node) as found:
+            await found.wait_for((await node.status()).stored_position, timeout=60)
         ran = await mesh(node.home.root, "requests", "--json")
         callers = [json.loads(line)["caller"] for line in ran.output.splitlines()]
         assert callers.count("key:alice") >= 3
