@@ -69,7 +69,7 @@ async def snippet(node: NodeProcess, place: Path, *arguments: str) -> AsyncItera
 
 
 async def _line(output: asyncio.StreamReader) -> tuple[int, str, dict[str, Any]]:
-    line = await asyncio.wait_for(output.readline(), 20)
+    line = await asyncio.wait_for(output.readline(), 60)
     number, subject, event = line.decode().split(" ", 2)
     return int(number), subject, json.loads(event)
 
@@ -101,9 +101,9 @@ async def test_the_same_in_json_for_tools_in_other_languages(node: NodeProcess) 
     async with connected(address) as client:
         live = await client.subscribe(given["live"])
         await client.flush()
-        info = json.loads((await client.request(given["info"])).data)
+        info = json.loads((await client.request(given["info"], timeout=30)).data)
         assert info["state"]["first_seq"] == 1
-        first = await client.request(given["history"], json.dumps({"seq": 1}).encode())
+        first = await client.request(given["history"], json.dumps({"seq": 1}).encode(), timeout=30)
         assert json.loads(first.data)["type"] == "mesh.node.started"
         async with Mesh.connect(node.home.root) as asking:
             await asking.ask("0 x", domain="language")
@@ -137,8 +137,10 @@ FORBIDDEN = [
 async def _state(node: NodeProcess) -> tuple[Any, int, bool]:
     """The stream's configuration, its first event and whether it has our consumer, as the node's own user sees it."""
     async with connected(load_credentials(node.home, "node")) as client:
-        info = json.loads((await client.request("$JS.API.STREAM.INFO.MESH_EVENTS")).data)
-        consumers = json.loads((await client.request("$JS.API.CONSUMER.NAMES.MESH_EVENTS")).data)["consumers"] or []
+        info = json.loads((await client.request("$JS.API.STREAM.INFO.MESH_EVENTS", timeout=30)).data)
+        consumers = (
+            json.loads((await client.request("$JS.API.CONSUMER.NAMES.MESH_EVENTS", timeout=30)).data)["consumers"] or []
+        )
     return info["config"], info["state"]["first_seq"], "mine" in consumers
 
 
@@ -192,7 +194,7 @@ async def test_the_python_client_with_reader_credentials_is_refused(node: NodePr
     async with Mesh.connect(credentials=load_credentials(node.home, "reader")) as client:
         for call in (client.ask("0 evil", domain="language"), client.status(), client.acknowledge("x", actor="evil")):
             with pytest.raises(RequestFailed, match="forbidden: these credentials may not do that"):
-                await asyncio.wait_for(call, 5)
+                await asyncio.wait_for(call, 30)
     await _nothing_foreign(node)
 
 
