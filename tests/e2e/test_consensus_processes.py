@@ -86,6 +86,7 @@ async def the_liar_is_outvoted(place: Place) -> None:
     why = await place.why(outcome.request)
     assert {decision["recomputed"] for decision in why["decisions"]} == {"identical"}
     async with tables(place.asker) as found:
+        await found.wait_for((await place.asker.status()).stored_position, timeout=60)
         _, rows = await found.sql("SELECT consensus FROM requests WHERE strategy = 'consensus'")
     assert all(json.loads(row[0])["faults"] in (0, 1) for row in rows if row[0])
 
@@ -130,6 +131,7 @@ async def a_domain_of_ones_own_is_found_by_embedding_and_agreed_on_by_meaning(pl
     assert (outcome.count.agreement, outcome.count.threshold, outcome.count.note) == ("semantic", 0.9, "")
     assert min(vote.similarity for vote in outcome.votes if vote.agrees) >= 0.9
     async with tables(place.asker) as found:
+        await found.wait_for((await place.asker.status()).stored_position, timeout=60)
         row = await found.request(outcome.request)
     assert row is not None
     scores = json.loads(row["domain_scores"])
@@ -154,6 +156,7 @@ async def parts_go_to_experts_of_their_domains(place: Place) -> None:
         (part, "identical") for part in (1, 2, 3)
     }
     async with tables(place.asker) as found:
+        await found.wait_for((await place.asker.status()).stored_position, timeout=60)
         row = await found.request(outcome.request)
     assert row is not None
     assert [end["error"] for end in json.loads(row["parts"])] == ["", "", "no_candidates"]
