@@ -57,7 +57,14 @@ def holds(root: Path, *wanted: bytes) -> list[str]:
     """The files below a home that hold any of these bytes."""
     files = [path for path in root.rglob("*") if path.is_file()]
     assert len(files) > 10
-    return [str(path) for path in files if any(one in path.read_bytes() for one in wanted)]
+    return [str(path) for path in files if any(one in content_of(path) for one in wanted)]
+
+
+def content_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:  # a running node replaces some of its files
+        return b""
 
 
 async def test_what_is_sealed_is_shown_forgotten_and_nowhere_in_the_home(nodes: Nodes) -> None:
@@ -125,13 +132,13 @@ async def test_the_node_forgets_by_itself_and_after_a_restart_too(tmp_path: Path
         async def forgotten() -> bool:
             return not keys.find(request) and not keys.erased()
 
-        await until(forgotten, within=30, what="the key was not erased")
+        await until(forgotten, within=60, what="the key was not erased")
         (row,) = await shown(node, request)
         assert row["note"].startswith("forgotten at ")
         last = await asked(node, "a second one")
         await node.kill()
         await node.start()
-        await until(lambda: _none(keys, last), within=30, what="the key was not erased after the restart")
+        await until(lambda: _none(keys, last), within=60, what="the key was not erased after the restart")
         assert (await shown(node, last))[0]["note"].startswith("forgotten at ")
     assert holds(node.home.root, SECRET.encode()) == []
 
