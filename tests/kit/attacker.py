@@ -172,7 +172,7 @@ async def never_reads(attacker: Attacker) -> None:
     secured = connection.muxed_conn.secured_conn
     secured.read = read
     print("deaf", flush=True)
-    for number in range(100):
+    for number in range(1000):
         await secured.write(HEADER.pack(0, PING, SYN, 0, number))
         await trio.sleep(0.1)
 
@@ -241,7 +241,7 @@ async def attack(name: str, victim: PeerInfo) -> None:
     key = create_new_key_pair(secrets.token_bytes(32))
     host = new_host(key_pair=key, connection_config=config, enable_tcp=True, enable_websocket=True)
     async with host.run([]):
-        with trio.move_on_after({"connect_and_go": 60, "never_reads": 12}.get(name, GIVE_UP_S)):
+        with trio.move_on_after({"connect_and_go": 60, "never_reads": 110}.get(name, GIVE_UP_S)):
             try:
                 await ATTACKS[name](Attacker(host, victim))
             except Exception as error:  # noqa: BLE001 - being thrown out is how most attacks end
