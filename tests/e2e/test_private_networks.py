@@ -17,7 +17,7 @@ from mesh.p2p.overlay_process import ProcessOverlay
 from tests.kit.overlays import Node, ProcessWorld, Recorder, reset
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
-HANDSHAKE_S = 1.5
+HANDSHAKE_S = 3.0
 LISTEN = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"]
 
 
@@ -81,14 +81,14 @@ async def test_who_says_nothing_is_waited_for_no_longer_than_the_handshake_may_t
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         there = f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}"
-        with pytest.raises(DialFailed, match=r"within 1\.5 s \(is it in our private network\?\)"):
+        with pytest.raises(DialFailed, match=r"within 3 s \(is it in our private network\?\)"):
             await a.overlay.dial(b.peer, [there], HANDSHAKE_S)
 
 
 async def test_nothing_on_the_wire_tells_what_is_spoken(world: ProcessWorld) -> None:
     """A probe that has no key reads noise: a nonce, and the greeting enciphered."""
     with socket.create_connection(("127.0.0.1", target_of(address(world.nodes[0], "tcp")).port)) as probe:
-        probe.settimeout(HANDSHAKE_S + 3)
+        probe.settimeout(HANDSHAKE_S + 30)
         probe.sendall(bytes(24))
         heard = b""
         while data := probe.recv(4096):
