@@ -78,7 +78,7 @@ async def test_the_link_is_for_our_user_and_for_who_knows_the_token(world: World
     for greeting in (b'["wrong",1]\n', b'["wrong",0]\n', b"x" * 5000, b"\n", b"\xff\xfe\n"):
         reader, writer = await asyncio.open_unix_connection(str(path))
         writer.write(greeting)
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
         writer.close()
     assert not node.heard.streams
     assert not node.heard.facts
@@ -128,7 +128,7 @@ async def test_a_frozen_peer_is_noticed(world: World) -> None:
     with frozen(pid_of(b)):
         gone = (await a.heard.until(lambda: a.heard.of(Disconnected)))[0]
         assert "silent" in gone.reason
-        assert time.monotonic() - began < SILENCE_S + 3
+        assert time.monotonic() - began < SILENCE_S + 10
         assert await near.reader.read() == b""
     await b.heard.until(lambda: b.heard.of(Disconnected))
 
@@ -148,7 +148,7 @@ async def test_who_was_paused_itself_accuses_nobody(world: World) -> None:
 async def test_an_overlay_process_that_hangs_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = world.nodes
     await a.dial(b)
-    monkeypatch.setattr(overlay_process, "_CHECK_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(overlay_process, "_CHECK_TIMEOUT_S", 3.0)
     hung = pid_of(b)
     freeze(hung)
     await b.heard.until(lambda: b.heard.of(Restarted), 30)
@@ -172,7 +172,7 @@ async def test_a_reader_that_takes_its_time_loses_nothing(world: World) -> None:
     sending = asyncio.create_task(send())
     await asyncio.sleep(7)  # py-libp2p gives a stream up when its window stays shut for five
     received = b""
-    while data := await asyncio.wait_for(far.reader.read(1 << 20), 10):
+    while data := await asyncio.wait_for(far.reader.read(1 << 20), 30):
         received += data
     await sending
     assert received == sent
@@ -247,9 +247,9 @@ async def test_an_answer_that_comes_too_late_is_let_go(world: World) -> None:
     a, b = world.nodes
     await a.dial(b)
     with frozen(pid_of(b)), pytest.raises(StreamRefused):
-        await a.overlay.open_stream(b.peer, PROTOCOL, 0.2)
+        await a.overlay.open_stream(b.peer, PROTOCOL, 1.0)
     late = (await b.heard.until(lambda: b.heard.streams))[0]
-    assert await asyncio.wait_for(late.reader.read(), 10) == b""
+    assert await asyncio.wait_for(late.reader.read(), 30) == b""
     await a.stream_to(b)
 
 
