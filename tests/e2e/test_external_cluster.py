@@ -61,7 +61,7 @@ def server(place: Path, settings: str) -> Iterator[BrokerAddress]:
 
 
 async def open_when_up(store: NatsEventStore) -> None:
-    for _ in range(200):
+    for _ in range(1500):
         try:
             await store.open()
         except BrokerError as error:

@@ -198,6 +198,6 @@ async def test_a_signal_while_it_starts_ends_it_in_order(home: Home) -> None:
     assert node.process is not None
     node.process.terminate()
     await asyncio.gather(starting, return_exceptions=True)
-    assert node.process.wait(10) == 0
+    assert node.process.wait(60) == 0
     assert "Traceback" not in (home.logs / "node.log").read_text()
     assert await _runs(home, PLAIN)

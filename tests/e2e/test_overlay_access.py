@@ -35,7 +35,7 @@ async def world(shared: ProcessWorld) -> AsyncIterator[ProcessWorld]:
 def visit(node: Node, come_from: str) -> socket.socket:
     sock = socket.socket()
     sock.bind((come_from, 0))
-    sock.settimeout(5)
+    sock.settimeout(30)
     sock.connect(("127.0.0.1", int(node.overlay.addresses[0].split("/")[4])))
     return sock
 

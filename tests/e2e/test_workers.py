@@ -213,7 +213,7 @@ async def test_experts_survive_a_broker_that_is_killed(tmp_path: Path):
             except AttemptFailed as failed:
                 return failed.kind
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await asked() != "hello":
                 await asyncio.sleep(0.1)
 
