@@ -15,6 +15,7 @@ from mesh.p2p.calls import CallFailed
 from tests.kit.freezing import freeze, thaw
 from tests.kit.peer_child import real_node
 from tests.kit.peer_nodes import until
+from tests.kit.waiting import counted_pauses
 
 pytestmark = pytest.mark.e2e
 
@@ -89,11 +90,12 @@ async def test_a_frozen_node_is_found_within_five_seconds_accuses_nobody_and_rej
         call = asyncio.create_task(node.peers.call(other.peer, "hang", {}, timeout=60))
         await asyncio.sleep(0.5)
         frozen = time.monotonic()
-        other.signal(signal.SIGSTOP)
-        with pytest.raises(CallFailed) as caught:
-            await call
+        async with counted_pauses() as pauses:
+            other.signal(signal.SIGSTOP)
+            with pytest.raises(CallFailed) as caught:
+                await call
         assert caught.value.kind == "disconnected"
-        assert time.monotonic() - frozen <= 5
+        assert time.monotonic() - frozen - pauses.seconds <= 5
         assert [kind for kind in node.kinds() if kind in ("peer.suspected", "peer.confirmed_down")] == [
             "peer.suspected",
             "peer.confirmed_down",
@@ -113,7 +115,7 @@ async def test_while_our_own_overlay_is_frozen_nobody_is_accused(tmp_path):
     async with connected(tmp_path) as (node, overlay, other):
         await asyncio.sleep(1)
         freeze(overlay.pid)
-        await asyncio.sleep(5)  # at the node's other end silence is confirmed as death by now
+        await asyncio.sleep(8)  # at the node's other end silence is confirmed as death by now, slow as it may be
         thaw(overlay.pid)
         await until(lambda: node.of("peer.disconnected", other.peer), 60)
         await until(lambda: other.peer in node.peers.connected(), 30)
@@ -127,13 +129,14 @@ async def test_a_killed_node_fails_its_calls_at_once(tmp_path):
         call = asyncio.create_task(node.peers.call(other.peer, "hang", {}, timeout=60))
         await asyncio.sleep(0.5)
         killed = time.monotonic()
-        other.signal(signal.SIGKILL)
-        with pytest.raises(CallFailed) as caught:
-            await call
-        assert caught.value.kind == "disconnected"
-        assert time.monotonic() - killed < 2
-        await until(lambda: node.of("peer.confirmed_down", other.peer), 60)
-        assert time.monotonic() - killed <= 5.5
+        async with counted_pauses() as pauses:
+            other.signal(signal.SIGKILL)
+            with pytest.raises(CallFailed) as caught:
+                await call
+            assert caught.value.kind == "disconnected"
+            assert time.monotonic() - killed - pauses.seconds < 2
+            await until(lambda: node.of("peer.confirmed_down", other.peer), 60)
+        assert time.monotonic() - killed - pauses.seconds <= 5.5
 
 
 async def test_after_the_overlay_is_killed_the_peers_are_back_and_the_journal_says_so(tmp_path):
