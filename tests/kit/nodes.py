@@ -53,12 +53,12 @@ async def running_node(root: Path, name: str, text: str) -> AsyncIterator[NodePr
 
 @asynccontextmanager
 async def two_nodes(
-    root: Path, *experts: str, first: Sequence[str] = ()
+    root: Path, *experts: str, first: Sequence[str] = (), extra: str = ""
 ) -> AsyncIterator[tuple[NodeProcess, NodeProcess]]:
-    """Two connected nodes; the second has ``experts`` and is known to the first by its offers."""
+    """Two connected nodes; the second has ``experts`` and is known by its offers to the first, which has ``extra``."""
     async with running_node(root, "second", config("second", *experts)) as second:
         address = (await second.status()).addresses[0]
-        async with running_node(root, "first", config("first", *first, peers=[address])) as one:
+        async with running_node(root, "first", config("first", *first, peers=[address], extra=extra)) as one:
             await connected(one, second)
             await offered(one, len(experts) + len(first))
             yield one, second
