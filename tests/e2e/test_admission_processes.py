@@ -25,18 +25,18 @@ async def test_a_flood_a_cache_and_their_figures(tmp_path: Path) -> None:
     ):
         clock = SystemClock()
         began = clock.monotonic()
-        asked = [asyncio.create_task(flooding.ask(f"100 {n}", domain="language", timeout=60)) for n in range(50)]
+        asked = [asyncio.create_task(flooding.ask(f"200 {n}", domain="language", timeout=60)) for n in range(50)]
         await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         for number in range(4):
-            answer = await other.ask(f"100 other {number}", domain="language", timeout=10)
-            assert answer.latency_ms < 1500
+            answer = await other.ask(f"200 other {number}", domain="language", timeout=30)
+            assert answer.latency_ms < 4000
         assert len([task for task in asked if not task.done()]) > 20, "the flood is still waiting"
         await asyncio.wait(asked[:10])
         with pytest.raises(RequestFailed, match="the wait is about") as late:
-            await flooding.ask("100 late", domain="language", timeout=0.8)
+            await flooding.ask("200 late", domain="language", timeout=2)
         assert late.value.kind == "overloaded"
         await asyncio.gather(*asked)
-        assert clock.monotonic() - began > 5
+        assert clock.monotonic() - began > 10
 
         once, *again = await asyncio.gather(
             *(flooding.ask("200 same", domain="language", options=SURE) for _ in range(5))
@@ -50,7 +50,7 @@ async def test_a_flood_a_cache_and_their_figures(tmp_path: Path) -> None:
         shown = await mesh(first.home.root, "why", later.request)
         assert f"found for another request: mesh why {later.cached_from}" in " ".join(shown.output.split())
         async with tables(first) as projected:
-            await projected.wait_for((await first.status()).stored_position)
+            await projected.wait_for((await first.status()).stored_position, timeout=60)
         ran = await mesh(first.home.root, "stats", "--json")
         stats = json.loads(ran.output)
         total, (domain,) = stats["total"], stats["domains"]
