@@ -94,7 +94,7 @@ def judge(seen: dict, peer: str) -> None:
     """What the client saw."""
     assert seen["peer"] == peer
     assert {"/mesh/expert/1.0.0", "/meshsub/1.1.0", "/ipfs/ping/1.0.0"} <= set(seen["identify"]["protocols"])
-    assert seen["ping_ms"] < 1000
+    assert seen["ping_ms"] < 30_000
     assert (seen["hello"]["versions"], seen["hello"]["mesh"], seen["hello"]["name"]) == ([1], "test", "served")
     assert [offer["expert"] for offer in seen["offers"]["offers"]] == ["solver", "drip", "patient"]
     assert seen["solved"]["text"] == "x = 2 or x = 3"
