@@ -1,6 +1,7 @@
 """Programs that crash, babble, flood or hang: the call says so, the next one is answered, nothing is left behind."""
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from mesh.config import ExpertConfig
 from mesh.errors import MeshError
 from mesh.experts.backends import make_backend
 from mesh.experts.backends.backoff import FIRST_S, LASTED_S, MOST_S, Backoff
+from mesh.experts.backends.child import Child, ChildOptions, start_child
 from mesh.experts.backends.environment import clean_environment
 from mesh.experts.backends.subprocess import SubprocessBackend
 from mesh.experts.calls import Answer, AttemptFailed, Call
@@ -107,6 +109,21 @@ async def test_a_program_that_cannot_start_any_more_is_unavailable_and_says_why(
             await backend.check()
         switch.touch()
         await answers_again(backend)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_is_cancelled_while_it_starts_a_program_leaves_none(turns: int) -> None:
+    before = set(psutil.Process().children())
+    options = ChildOptions(command=PROGRAM)
+    starting = asyncio.create_task(start_child(options, os.environ))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    (outcome,) = await asyncio.gather(starting, return_exceptions=True)
+    if isinstance(outcome, Child):
+        await outcome.end()
+    await until(lambda: set(psutil.Process().children()) <= before, what="the end of the program")
+    gc.collect()  # a pipe that is still open is an error of the test's
 
 
 async def test_a_program_that_hears_a_cancel_is_not_killed_and_who_does_not_is():

@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import subprocess
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -78,16 +79,30 @@ class Child:
         return self._ending is None and not self._reader.at_eof()
 
     async def open(self) -> None:
-        """Join its pipes to the event loop."""
+        """Join its pipes to the event loop. Who is cancelled meanwhile leaves no program behind."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        apart = deque([process.stdout, process.stderr, process.stdin])
+        try:
+            await self._join(apart)
+        except BaseException:
+            for pipe in apart:
+                pipe.close()
+            await self.end()
+            raise
+
+    async def _join(self, apart: deque[IO[bytes]]) -> None:
         loop = asyncio.get_running_loop()
-        pipe: IO[bytes] | None
         errors = asyncio.StreamReader(limit=1 << 16)
-        for reader, pipe in ((self._reader, self._process.stdout), (errors, self._process.stderr)):
-            transport, _ = await loop.connect_read_pipe(partial(asyncio.StreamReaderProtocol, reader), pipe)
+        for reader in (self._reader, errors):
+            protocol = partial(asyncio.StreamReaderProtocol, reader)
+            transport, _ = await loop.connect_read_pipe(protocol, apart.popleft())  # closes it if that fails
             self._pipes.append(transport)
-        protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())  # for its flow control: nothing is read
-        write, _ = await loop.connect_write_pipe(lambda: protocol, self._process.stdin)
-        self._writer = asyncio.StreamWriter(write, protocol, None, loop)
+        control = asyncio.StreamReaderProtocol(asyncio.StreamReader())  # for its flow control: nothing is read
+        write, _ = await loop.connect_write_pipe(lambda: control, apart.popleft())
+        self._writer = asyncio.StreamWriter(write, control, None, loop)
         self._pipes.append(write)
         self._log = asyncio.create_task(self._log_lines(errors), name=f"log of {self.name}")
 
