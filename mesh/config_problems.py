@@ -46,7 +46,7 @@ def explain(error: ValidationError, path: str, settings: type[BaseSettings], env
     lines, places = [], set()
     for problem in error.errors(include_url=False):
         location = problem["loc"]
-        key, value = ".".join(str(part) for part in location), _short(problem["input"])
+        key, value = _named(location), _short(problem["input"])
         if problem["type"] == "extra_forbidden":
             lines.append(f"{key} = {value} is not a setting{_suggestion(location, settings)}")
         elif problem["type"] == "missing":
@@ -55,6 +55,12 @@ def explain(error: ValidationError, path: str, settings: type[BaseSettings], env
             lines.append(f"{key} = {value}: {problem['msg'].removeprefix('Value error, ')}")
         places.add(_source(location, prefix, environ) or path)
     return ConfigError("; ".join(lines), remedy=f"Correct it in {' and '.join(sorted(places))}.")
+
+
+def _named(location: tuple[int | str, ...]) -> str:
+    """A setting as people count: ``experts (number 2).backend`` is the backend of the second expert."""
+    named = "".join(f" (number {part + 1})" if isinstance(part, int) else f".{part}" for part in location)
+    return named.removeprefix(".")
 
 
 def _variables(settings: type[BaseSettings], prefix: str) -> Iterator[str]:

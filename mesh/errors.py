@@ -11,7 +11,8 @@ class MeshError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, remedy: str = "") -> None:
-        super().__init__(f"{what}. {remedy}" if remedy else what)
+        ended = what if what.endswith((".", "?", "!")) else f"{what}."
+        super().__init__(f"{ended} {remedy}" if remedy else what)
         self.what = what
         self.remedy = remedy
 

@@ -115,7 +115,9 @@ def load_key_file(path: Path) -> Identity:
         mode = stat.S_IMODE(path.stat().st_mode)
         text = path.read_text().strip()
     except FileNotFoundError:
-        raise IdentityError(f"there is no key file at {path}", remedy="Run `mesh init` first.") from None
+        raise IdentityError(
+            f"there is no key file at {path}", remedy="Run `mesh init` first, with the same --home."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise IdentityError(
             f"the key file {path} cannot be read: {error}",

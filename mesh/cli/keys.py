@@ -43,6 +43,8 @@ def add(
     from mesh.errors import ConfigError
     from mesh.gateway.keys import Key, hash_of, load_keys, new_secret, save_keys
 
+    if days < 0:
+        raise ConfigError(f"--days {days:g}: the least is 0", remedy="0 makes a key that is valid until it is revoked.")
     path = options.open().gateway_keys
     keys = load_keys(path)
     if any(key.name == name for key in keys):

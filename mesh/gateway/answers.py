@@ -117,7 +117,12 @@ class TextAnswer:
     def whole(self, *outcomes: Outcome) -> Json:
         """The object ``text_completion``; its id is the first request's."""
         choices = [self._choice(index, each.text, finish_of(each)) for index, each in enumerate(outcomes)]
-        return {**self._head(outcomes[0].request), "choices": choices, "usage": usage(*outcomes)}
+        whole = {**self._head(outcomes[0].request), "choices": choices, "usage": usage(*outcomes)}
+        if len(outcomes) == 1:
+            return {**whole, "mesh": provenance(outcomes[0])}
+        for choice, outcome in zip(choices, outcomes, strict=True):
+            choice["mesh"] = provenance(outcome)
+        return whole
 
     def begin(self, request: str) -> Json:
         """The first chunk."""
@@ -133,7 +138,7 @@ class TextAnswer:
 
     def usage(self, outcome: Outcome) -> Json:
         """The last chunk, where it was asked for."""
-        return {**self._head(outcome.request), "choices": [], "usage": usage(outcome)}
+        return {**self._head(outcome.request), "choices": [], "usage": usage(outcome), "mesh": provenance(outcome)}
 
     def _choice(self, index: int, text: str, finish: str | None) -> Json:
         return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}

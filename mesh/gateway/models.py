@@ -49,8 +49,9 @@ def choose(model: str, catalogue: Catalogue, now: float) -> Choice:
             raise Problem(
                 503, message, kind="server_error", code="no_candidates", param="model", retry_after_s=_RETRY_S
             )
-        near = difflib.get_close_matches(model, known, n=3) or known[:5]
-        message = f"The model {model!r} does not exist: nobody offers it now. There are: {', '.join(near)}."
+        near = difflib.get_close_matches(model, known, n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(known[:5])}."
+        message = f"The model {model!r} does not exist: nobody offers it. {hint} GET /v1/models has all {len(known)}."
         raise Problem(404, message, code="model_not_found", param="model")
     if model == AUTO:
         return Choice("", "")

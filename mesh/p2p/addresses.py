@@ -164,8 +164,9 @@ def static_peers(multiaddrs: Iterable[str], own: str, setting: str = "peers") ->
     for multiaddr in multiaddrs:
         transport, found, peer = multiaddr.rpartition(_P2P)
         if not found or not is_peer_id(peer):
+            wrong = f"where {peer!r} is no PeerId" if found else "which does not end in /p2p/<PeerId>"
             raise ConfigError(
-                f"overlay.{setting} has {multiaddr!r}, which does not end in /p2p/<PeerId>",
+                f"overlay.{setting} has {multiaddr!r}, {wrong}",
                 remedy="Write it as the other node prints it: /ip4/192.0.2.7/tcp/4701/p2p/12D3Koo…",
             )
         if not _is_multiaddr(transport) or len(multiaddr) > MAX_ADDRESS_CHARS:

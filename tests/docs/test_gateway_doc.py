@@ -37,7 +37,7 @@ async def ran(*command: str, **env: str) -> str:
 @pytest.mark.e2e
 async def test_the_examples_run(tmp_path: Path) -> None:
     async with running_node(tmp_path, "node", config("node", MATHS)) as node:
-        env = {"MESH_HOME": str(node.home.root), "GATEWAY": (await node.status()).gateway_url}
+        env = {"MESH_HOME": str(node.home.root), "GATEWAY": f"{(await node.status()).gateway_url}/v1"}
         scripts = [*blocks(GATEWAY, "python"), *blocks(API, "python")]
         outputs = await asyncio.gather(*(ran(sys.executable, "-c", script, **env) for script in scripts))
         if shutil.which("curl"):

@@ -170,6 +170,10 @@ async def test_calls_of_tools_stream(place: Place) -> None:
 async def test_completions_answer_each_prompt(place: Place) -> None:
     answer = await place.client.completions.create(model="solver", prompt=["2+2", "3*3"])
     assert [choice.text for choice in answer.choices] == ["4", "9"]
+    requests = {choice.mesh["request"] for choice in answer.choices}  # type: ignore[attr-defined]
+    assert len(requests) == 2
+    alone = await place.client.completions.create(model="solver", prompt="2+2")
+    assert alone.mesh["expert"] == "solver"  # type: ignore[attr-defined]
     stream = await place.client.completions.create(model="dripping", prompt="a b", stream=True)
     assert "".join([chunk.choices[0].text async for chunk in stream]) == "a b "
 
@@ -345,7 +349,8 @@ async def test_a_key_is_needed_from_the_first_key_on_and_its_quota_holds(tmp_pat
             with pytest.raises(openai.AuthenticationError, match="not known"):
                 await client.models.list()
         (await mesh(node.home.root, "keys", "add", "alice")).refused(78, "already")
-        await mesh(node.home.root, "keys", "add", "bob", "--days", "-1")
+        (await mesh(node.home.root, "keys", "add", "bob", "--days", "-1")).refused(78, "--days -1: the least is 0")
+        await mesh(node.home.root, "keys", "add", "bob", "--days", "1e-9")
         listed = json.loads((await mesh(node.home.root, "keys", "--json")).output.splitlines()[0])
         assert listed["name"] == "alice"
         assert "hash" not in listed

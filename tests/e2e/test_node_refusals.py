@@ -69,7 +69,7 @@ def expert(options: str, backend: str = "python") -> str:
             id="an expert's option",
         ),
         pytest.param(PLAIN + expert(""), ("'mine'", "options.path is missing"), id="an expert's missing option"),
-        pytest.param(PLAIN + expert("", "pyton"), ("experts.0.backend = 'pyton'", "'python'"), id="a backend"),
+        pytest.param(PLAIN + expert("", "pyton"), ("experts (number 1).backend = 'pyton'", "'python'"), id="a backend"),
         pytest.param(PLAIN + 2 * expert("", "tools"), ("mine is given to more than one",), id="an expert's name twice"),
         pytest.param(
             PLAIN + "[alerts.rules.peer_lots]\nfor_s = 1\n",

@@ -72,12 +72,12 @@ def test_lists_and_free_tables_can_come_from_the_environment(tmp_path, monkeypat
         ("[broker]\ndurability = 'maybe'\n", r"broker\.durability = 'maybe': .*'process' or 'power'"),
         ("[broker]\nport = 70000\n", r"broker\.port = 70000: .*65535"),
         ("health = 3\n", r"health = 3: "),
-        ("[[experts]]\nname = 'a'\nbackend = 'tools'\n", r"experts\.0\.domains is missing"),
+        ("[[experts]]\nname = 'a'\nbackend = 'tools'\n", r"experts \(number 1\)\.domains is missing"),
         (
             "[[experts]]\nname = 'a'\nbackend = 'tools'\ndomains = ['x']\nqeue = 1\n",
-            r"experts\.0\.qeue = 1 is not a setting \(did you mean queue\?\)",
+            r"experts \(number 1\)\.qeue = 1 is not a setting \(did you mean queue\?\)",
         ),
-        ("[[experts]]\nname = 'Ä'\nbackend = 'tools'\ndomains = ['x']\n", r"experts\.0\.name = 'Ä': "),
+        ("[[experts]]\nname = 'Ä'\nbackend = 'tools'\ndomains = ['x']\n", r"experts \(number 1\)\.name = 'Ä': "),
         (
             "[[experts]]\nname = 'a'\nbackend = 'tools'\ndomains = ['x']\n" * 2,
             r"experts = \[…\]: .*a is given to more than one",

@@ -62,7 +62,8 @@ def test_what_was_never_offered_does_not_exist() -> None:
     for model in ("poets", "mesh/poetry", ""):
         problem = refusal(model, there, 0)
         assert (problem.status, problem.code) == (404, "model_not_found")
-    assert "There are: poet" in refusal("poets", there, 0).message
+    assert refusal("poets", there, 0).message.endswith("Did you mean poet? GET /v1/models has all 3.")
+    assert "There are mesh/auto, mesh/language, poet." in refusal("q", there, 0).message
 
 
 def test_who_offers_it_still_is_asked() -> None:

@@ -32,7 +32,7 @@ class PeerHealthRow(Row, frozen=True, kw_only=True, gc=False):
     kind: Annotated[str, "node or peer"] = "peer"
     status: Annotated[str, "excellent, good, fair, poor, critical; unknown before the first verdict"] = "unknown"
     previous: Annotated[str | None, "The status before"] = None
-    score: Annotated[float | None, "The score that the status came from, 0 to 100"] = None
+    score: Annotated[float | None, "The score that the status came from, 0 to 1"] = None
     factors: Annotated[dict[str, float], "JSON object: the parts of the score"] = field(default_factory=dict)
     since_at: Annotated[str | None, "In this status since"] = None
     status_changes: Annotated[int, "Changes of status so far"] = 0
