@@ -1,6 +1,7 @@
 """One expert of this node at work: its backend behind its slots, deadline and cancellation."""
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +19,8 @@ from mesh.experts.slots import Slots
 # How long a call whose deadline has passed waits for its backend to let go of the slot, before it returns anyway.
 _GRACE_S = 0.25
 _MAX_MESSAGE = 500
+# Places in an expert's code that are logged, for what was raised there.
+_PLACES = 100
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +46,7 @@ class LocalExpert:
         self.said = (concurrency, 0, 0, True)
         self._limit_said = concurrency
         self._works: set[asyncio.Task[Answer]] = set()
+        self._raised_at: set[str] = set()
         self._stopping = False
 
     @property
@@ -121,6 +125,16 @@ class LocalExpert:
         self.slots.release(caller, work_s=work_s)
         if not work.cancelled() and (error := work.exception()) is not None:
             log.debug("attempt failed", expert=self.config.name, work=work.get_name(), error=repr(error))
+            if not isinstance(error, MeshError):
+                self._tell_where(error)
+
+    def _tell_where(self, error: BaseException) -> None:
+        """Each place in the code of an expert that raises is logged once; the message may repeat what was asked."""
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f"{frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}" if frames else "nowhere known"
+        if where not in self._raised_at and len(self._raised_at) < _PLACES:
+            self._raised_at.add(where)
+            log.warning("an expert raised an error", expert=self.config.name, error=type(error).__name__, where=where)
 
     def _learn(self, work: "asyncio.Task[Answer]", work_ms: float) -> None:
         """Only what says how much the backend can take: an error comes fast, and a hasty caller proves nothing."""

@@ -30,13 +30,13 @@ log = structlog.get_logger(__name__)
 
 
 class Networking:
-    """Everything that speaks with other nodes. ``notices`` is what an operator should know of it."""
+    """Everything that speaks with other nodes."""
 
     def __init__(
         self, home: Home, config: Config, identity: Identity, name: str, journaling: Journaling, clock: Clock
     ) -> None:
         overlay, mesh, journal = config.overlay, config.node.mesh, journaling.journal
-        self.notices: list[str] = []
+        self._notices: list[str] = []
         self._config = config
         self._identity = identity
         self._clock = clock
@@ -111,7 +111,12 @@ class Networking:
             await life.begin(mdns)
         except MdnsUnavailable as error:
             log.warning("mDNS is off", reason=str(error))
-            self.notices.append(f"mDNS is off: {error}")
+            self._notices.append(f"mDNS is off: {error}")
+
+    def notices(self) -> tuple[str, ...]:
+        """What an operator should know."""
+        unreached = self.peers.unreached.values()
+        return (*self._notices, *(f"a configured peer cannot be reached: {error}" for error in unreached))
 
     def links(self) -> list[PeerLinkSample]:
         """What the links to connected peers did since this was last asked."""

@@ -168,7 +168,7 @@ class Node:
             broker_url=broker_url,
             gateway_url=gateway_url,
             processes=self._running,
-            notices=lambda: tuple(networking.notices),
+            notices=networking.notices,
         )
 
     # -- what is known of its processes --------------------------------------------------------------------------

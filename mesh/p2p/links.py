@@ -99,8 +99,9 @@ class Links(Mapping[str, Link]):
             clock,
             timeout_s=config.dial_timeout_s,
             is_connected=self.is_connected,
-            on_failed=chronicle.dial_failed,
+            on_failed=self._on_dial_failed,
         )
+        self._unreached: dict[str, str] = {}
         self._heartbeat = Heartbeat(
             self._links,
             clock,
@@ -202,6 +203,21 @@ class Links(Mapping[str, Link]):
         self._chronicle.discovered(peer, self.membership.members[peer].addresses, source, by)
         self._dialer.wake()
 
+    def _on_dial_failed(
+        self, peer: str, addresses: tuple[str, ...], error: str, attempt: int, retry_in_s: float
+    ) -> None:
+        self._chronicle.dial_failed(peer, addresses, error, attempt, retry_in_s)
+        member = self.membership.members.get(peer)
+        if member is not None and member.static:
+            if peer not in self._unreached:
+                log.warning("a configured peer cannot be reached", peer=peer, error=error)
+            self._unreached[peer] = error
+
+    @property
+    def unreached(self) -> Mapping[str, str]:
+        """Configured peers that could not be dialled when it was last tried, and why."""
+        return self._unreached
+
     async def restrict(self, access: Access) -> int:
         """See `Peers.restrict`."""
         before = self.connected()
@@ -268,6 +284,8 @@ class Links(Mapping[str, Link]):
             link.connected_at = now
             link.misbehaved = link.leaving = False
             self.membership.connected(fact.peer, now)
+            if self._unreached.pop(fact.peer, None) is not None:
+                log.info("a configured peer is reached", peer=fact.peer)
             self.streams.keep(link)
             self._come_back_too_soon(link)
 

@@ -157,6 +157,11 @@ class Peers:
     def _in_mesh(self, name: str) -> str:
         return f"/mesh/{self._mesh}/{name}"
 
+    @property
+    def unreached(self) -> Mapping[str, str]:
+        """Configured peers that could not be dialled when it was last tried, and why."""
+        return self._links.unreached
+
     def connected(self) -> frozenset[str]:
         """The peers that can be called now."""
         return self._links.usable

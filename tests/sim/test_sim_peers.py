@@ -9,6 +9,7 @@ import pytest
 from mesh.config import OverlayConfig
 from mesh.errors import ConfigError, PeerMisbehaved
 from mesh.events.vocabulary.network import PeerConfirmedDown, PeerDialFailed, PeerRejoined, PeerSuspected
+from mesh.identity import Identity
 from mesh.p2p import messages
 from mesh.p2p.calls import CallFailed, InboundCall, Reply
 from mesh.p2p.memory_network import MemoryNetwork
@@ -390,6 +391,23 @@ async def test_no_call_to_strangers_and_none_after_the_end():
 async def test_static_peers_that_are_no_multiaddr_are_a_config_error():
     with pytest.raises(ConfigError, match="nonsense"):
         PeerNode("a", MemoryOverlay(MemoryNetwork(), "a"), LoopClock(), OverlayConfig(peers=["nonsense"]))
+
+
+async def test_a_configured_peer_that_cannot_be_reached_is_said_until_it_is():
+    network, far = MemoryNetwork(), Identity.generate().peer_id
+    config = OverlayConfig(peers=[f"/ip4/127.0.0.1/tcp/1/p2p/{far}"])
+    node = PeerNode("a", MemoryOverlay(network, "a"), LoopClock(), config)
+    await node.start()
+    await until(lambda: len(node.of("peer.dial_failed")) >= 3, 60)
+    last = node.of("peer.dial_failed")[-1]
+    assert node.peers.unreached == {far: last.error}  # type: ignore[attr-defined]
+    late = PeerNode(far, MemoryOverlay(network, far), LoopClock())
+    await late.start()
+    late.peers.learn("a", node.overlay.addresses, "store")
+    await until(lambda: node.peers.connected() == {far}, 60)
+    assert node.peers.unreached == {}
+    await node.stop()
+    await late.stop()
 
 
 async def test_every_call_has_exactly_one_outcome_while_the_network_breaks_and_heals():

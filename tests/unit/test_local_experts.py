@@ -1,8 +1,10 @@
 """The host of this node's experts: limits, deadlines, cancellation, availability, and its trail."""
 
 import asyncio
+import re
 
 import pytest
+import structlog
 
 from mesh.config import ExpertConfig
 from mesh.errors import ConfigError, JournalError, MeshError
@@ -38,6 +40,19 @@ async def test_an_answer_is_timed_signed_and_recorded():
     (served,) = host.served
     assert (served.request, served.caller, served.expert, served.outcome) == ("r1", CALLER, "it", "answered")
     assert (served.answer_bytes, served.answer_digest, served.latency_ms) == (5, digest("hello"), 2000.0)
+
+
+async def test_where_an_expert_raised_is_logged_once_and_not_what_it_said_of_the_question():
+    async def broken(call: Call, emit: Emit) -> Answer:
+        raise KeyError(call.content)
+
+    with structlog.testing.capture_logs() as logged:
+        async with hosting(broken) as host:
+            for _ in range(3):
+                assert "KeyError: 'secret'" in (await failure_of(host.ask(call("secret")))).message
+    (said,) = [entry for entry in logged if entry["log_level"] == "warning"]
+    assert (said["event"], said["expert"], said["error"]) == ("an expert raised an error", "it", "KeyError")
+    assert re.fullmatch(r".*test_local_experts\.py:\d+, in broken", said["where"])
 
 
 async def test_law_2_no_answer_before_its_event_is_stored():

@@ -242,7 +242,8 @@ async def _close_unused(receive: trio.MemoryReceiveChannel[tuple[str, Dialled | 
 
 
 def _root(error: BaseException) -> str:
-    """The innermost cause says most."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error) or type(error).__name__
+    """The innermost cause says most; of several the first."""
+    while (cause := error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__) is not None:
+        error = cause
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or str(error) or type(error).__name__
