@@ -70,7 +70,7 @@ class StorageConfig(Section):
 
 
 class OverlayConfig(Section):
-    """``[overlay]``: libp2p."""
+    """``[overlay]``: the connections to other nodes."""
 
     listen: list[str] = Field(
         default=["/ip4/0.0.0.0/tcp/4701"], min_length=1, description="Multiaddrs; tcp/0 picks a port"
@@ -110,8 +110,8 @@ class OverlayConfig(Section):
     hole_punching: bool = Field(default=True, description="Make relayed connections direct where NATs let us")
     autonat: bool = Field(default=True, description="Find out with peers whether we can be reached; do it for them")
     upnp: bool = Field(default=False, description="Ask the router to pass our ports on")
-    max_connections: int = Field(default=400, ge=1)
-    max_inbound: int = Field(default=200, ge=1)
+    max_connections: int = Field(default=400, ge=1, description="Connections at a time, of all peers")
+    max_inbound: int = Field(default=200, ge=1, description="Of them, those that others made")
     max_inbound_per_subnet: int = Field(default=64, ge=1, description="Connections that others of one subnet made")
     subnet_ipv4_bits: int = Field(default=24, ge=8, le=32, description="How wide a subnet of IPv4 is")
     subnet_ipv6_bits: int = Field(default=64, ge=16, le=128, description="How wide a subnet of IPv6 is")
@@ -127,7 +127,7 @@ class OverlayConfig(Section):
     trim_grace_s: float = Field(default=30.0, ge=0, description="A connection younger than this is not let go")
     block: list[str] = Field(default=[], description="PeerIds and networks that are never connected to")
     allow: list[str] = Field(default=[], description="PeerIds and networks that alone are; empty: everybody")
-    max_streams_per_peer: int = Field(default=16, ge=4)
+    max_streams_per_peer: int = Field(default=16, ge=4, description="Streams that one peer has opened")
     max_streams: int = Field(default=2048, ge=16, description="Streams that all peers together have opened")
     max_receive_bytes: int = Field(
         default=256 << 20, ge=32 << 20, description="Bytes that peers have sent and the node has not taken yet, of all"
@@ -137,13 +137,13 @@ class OverlayConfig(Section):
         default=15.0, gt=0, description="A peer from which nothing comes for so long, not even an answer, is dropped"
     )
     inbound_per_address_per_s: float = Field(default=20.0, gt=0, description="New connections from one address")
-    dial_timeout_s: float = Field(default=10.0, gt=0)
-    redial_min_s: float = Field(default=0.5, gt=0)
-    redial_max_s: float = Field(default=60.0, gt=0)
+    dial_timeout_s: float = Field(default=10.0, gt=0, description="A dial, over all addresses of a peer")
+    redial_min_s: float = Field(default=0.5, gt=0, description="Before the first redial; doubled each time")
+    redial_max_s: float = Field(default=60.0, gt=0, description="Between two redials at most")
     heartbeat_s: float = Field(default=1.0, gt=0, description="Between heartbeats to a connected peer")
     offer_interval_s: float = Field(default=10.0, gt=0, description="Between offers over gossipsub")
-    max_frame_bytes: int = Field(default=65536, ge=4096, le=1 << 20)
-    max_request_bytes: int = Field(default=8 << 20, ge=1024)
+    max_frame_bytes: int = Field(default=65536, ge=4096, le=1 << 20, description="A frame between peers")
+    max_request_bytes: int = Field(default=8 << 20, ge=1024, description="The body of a request or an answer")
     requests_per_peer: int = Field(default=256, ge=1, description="Concurrent inbound requests of one peer")
     max_buffered_bytes: int = Field(
         default=64 << 20, ge=4096, description="Bodies of requests that are being received, of all peers together"
@@ -178,16 +178,18 @@ class OverlayConfig(Section):
 class ExpertConfig(Section):
     """``[[experts]]``"""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="Its address in the mesh")
     backend: Literal[
         "python", "openai", "mathematics", "code", "context", "llm", "tools", "subprocess", "wasm", "mcp", "nats"
-    ]
-    domains: list[Annotated[str, Field(pattern=DOMAIN_PATTERN)]] = Field(min_length=1, max_length=16)
+    ] = Field(description="What answers: docs/experts.md has each with its `options`")
+    domains: list[Annotated[str, Field(pattern=DOMAIN_PATTERN)]] = Field(
+        min_length=1, max_length=16, description="What it is asked for"
+    )
     concurrency: int = Field(default=4, ge=1, le=1024, description="Calls that run at once, at most")
     min_concurrency: int = Field(default=1, ge=1, le=1024, description="And at least, however slow they become")
     adapt: bool = Field(default=True, description="Run fewer at once where calls become slow by it")
     queue: int = Field(default=64, ge=0, le=100_000, description="Calls that may wait; callers take turns")
-    quality: float = Field(default=0.5, ge=0, le=1)
+    quality: float = Field(default=0.5, ge=0, le=1, description="How good its answers are, as its node says")
     price: float = Field(default=0.0, ge=0, le=1e9, description="Of 1000 tokens, in the mesh's unit: for cost_aware")
     options: dict[str, JsonValue] = Field(default={}, description="What the backend itself takes")
 
@@ -195,13 +197,13 @@ class ExpertConfig(Section):
 class DomainRoutingConfig(Section):
     """``[routing.domains.<name>]``: what is otherwise in one domain; what is left out is as in ``[routing]``."""
 
-    strategy: Strategy | None = None
-    policy: PolicyName | None = None
-    timeout_s: float | None = Field(default=None, gt=0, le=3600)
-    attempts: int | None = Field(default=None, ge=1, le=10)
-    fan_out: int | None = Field(default=None, ge=1, le=16)
-    fallback: Fallback | None = None
-    content: ContentPolicy | None = None
+    strategy: Strategy | None = Field(default=None, description="As in `[routing]`")
+    policy: PolicyName | None = Field(default=None, description="As in `[routing]`")
+    timeout_s: float | None = Field(default=None, gt=0, le=3600, description="As in `[routing]`")
+    attempts: int | None = Field(default=None, ge=1, le=10, description="As in `[routing]`")
+    fan_out: int | None = Field(default=None, ge=1, le=16, description="As in `[routing]`")
+    fallback: Fallback | None = Field(default=None, description="As in `[routing]`")
+    content: ContentPolicy | None = Field(default=None, description="As in `[routing]`")
 
 
 class WorkersConfig(Section):
@@ -234,9 +236,9 @@ class ConsensusConfig(Section):
 class CanaryConfig(Section):
     """``[[routing.canaries]]``: a question whose answer is known."""
 
-    question: str = Field(min_length=1, max_length=4000)
+    question: str = Field(min_length=1, max_length=4000, description="What is asked now and then")
     expected: str = Field(min_length=1, max_length=4000, description="The answer, however it is dressed")
-    domain: str = Field(pattern=DOMAIN_PATTERN)
+    domain: str = Field(pattern=DOMAIN_PATTERN, description="Whose experts are asked")
 
 
 class DomainConfig(Section):
@@ -250,10 +252,10 @@ class DomainConfig(Section):
 class RoutingConfig(Section):
     """``[routing]``"""
 
-    strategy: Strategy = "best_peer"
-    policy: PolicyName = "p2c_peak_ewma"
-    timeout_s: float = Field(default=60.0, gt=0, le=3600)
-    attempts: int = Field(default=3, ge=1, le=10)
+    strategy: Strategy = Field(default="best_peer", description="How many are asked, and what becomes of the answers")
+    policy: PolicyName = Field(default="p2c_peak_ewma", description="Which peer is the best")
+    timeout_s: float = Field(default=60.0, gt=0, le=3600, description="For a request, where its caller gives none")
+    attempts: int = Field(default=3, ge=1, le=10, description="Experts that are tried one after the other")
     hedge: bool = Field(default=True, description="Ask a second expert where the first takes longer than nearly all do")
     retry_budget: float = Field(default=0.1, ge=0, le=1, description="Retries and hedges, as a share of the requests")
     retry_reserve: float = Field(default=10.0, ge=0, le=10_000, description="As many a minute are free of it")
@@ -281,7 +283,7 @@ class RoutingConfig(Section):
     content: ContentPolicy = Field(
         default="digest", description="What the journal keeps of prompts and answers; sealed: under keys to be erased"
     )
-    max_content_bytes: int = Field(default=4 << 20, ge=1)
+    max_content_bytes: int = Field(default=4 << 20, ge=1, description="The largest question")
     default_domain: str = Field(
         default="language",
         pattern=r"^[a-z][a-z0-9_-]{0,63}$",
@@ -331,7 +333,7 @@ class ContentConfig(Section):
 class GatewayConfig(Section):
     """``[gateway]``: OpenAI's API over HTTP."""
 
-    enabled: bool = True
+    enabled: bool = Field(default=True, description="Serve OpenAI's API over HTTP")
     host: str = Field(default="127.0.0.1", min_length=1, description="Beyond loopback an API key is required")
     port: int = Field(default=0, ge=0, le=65535, description="0: pick a free one once and keep it")
     max_body_bytes: int = Field(default=8 << 20, ge=1024, description="The largest request that is read")
@@ -344,23 +346,23 @@ class GatewayConfig(Section):
 class HealthConfig(Section):
     """``[health]``"""
 
-    interval_s: float = Field(default=30.0, gt=0, le=3600)
+    interval_s: float = Field(default=30.0, gt=0, le=3600, description="Between two samples of a peer, and of the node")
     window: int = Field(default=20, ge=3, le=1000, description="Samples that trends look back over")
 
 
 class AlertRuleConfig(Section):
     """``[alerts.rules.<name>]``: overrides of a built-in rule."""
 
-    enabled: bool = True
-    threshold: float | None = None
-    for_s: float | None = Field(default=None, ge=0)
-    severity: Severity | None = None
+    enabled: bool = Field(default=True, description="Whether the rule is judged")
+    threshold: float | None = Field(default=None, description="The value from which it holds")
+    for_s: float | None = Field(default=None, ge=0, description="How long it holds before the alert is raised")
+    severity: Severity | None = Field(default=None, description="How bad it is")
 
 
 class AlertsConfig(Section):
     """``[alerts]``"""
 
-    rules: dict[str, AlertRuleConfig] = {}
+    rules: dict[str, AlertRuleConfig] = Field(default={}, description="What is otherwise in a built-in rule")
 
 
 class ShareConfig(Section):
@@ -390,8 +392,8 @@ class ShareConfig(Section):
 class LogConfig(Section):
     """``[log]``"""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is logged")
+    format: Literal["console", "json"] = Field(default="console", description="For people, or a JSON object a line")
 
 
 class Config(BaseSettings):
