@@ -82,6 +82,10 @@ def _of_origin(wanted: str, home: Home) -> Callable[[str], bool]:
     return lambda origin: origin.endswith(wanted.removeprefix("…"))
 
 
+# Who reads what is no terminal wants whole lines.
+_NO_LIMIT = 100_000
+
+
 def _print_line(record: Record, only: str, is_of: Callable[[str], bool], options: ReadOptions) -> None:
     event = decode(record)
     if not is_of(event.origin):
@@ -93,7 +97,7 @@ def _print_line(record: Record, only: str, is_of: Callable[[str], bool], options
         return
     body = json.loads(record.payload)["data"]
     about = " ".join(f"{name}={_brief(value)}" for name, value in body.items())
-    console().print(
+    console(_NO_LIMIT).print(
         f"{record.position:>7} {event.time[11:23]} {short_peer(event.origin)} [bold]{event.type:<24}[/] {about}",
         overflow="ellipsis",
         no_wrap=True,

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,9 +13,9 @@ from rich.text import Text
 Row = Mapping[str, Any]
 
 
-def console() -> Console:
-    """Where tables go; as wide as the terminal, and wide enough for a table when there is none."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+def console(needed: int = 0) -> Console:
+    """Where tables go; as wide as the terminal, and where there is none as wide as is ``needed``."""
+    return Console(width=None if sys.stdout.isatty() else max(160, needed), highlight=False)
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever json can print
@@ -23,7 +24,10 @@ def print_json(value: Any) -> None:  # noqa: ANN401 - whatever json can print
 
 
 def print_rows(rows: Iterable[Row], *, columns: Sequence[str], as_json: bool, empty: str) -> None:
-    """Rows as a table of ``columns``, or every column of each row as a JSON line."""
+    """Rows as a table of ``columns``, or every column of each row as a JSON line.
+
+    Where the terminal is too narrow for the table each row is a block of lines: all can be read, and copied.
+    """
     found = list(rows)
     if as_json:
         for row in found:
@@ -32,14 +36,45 @@ def print_rows(rows: Iterable[Row], *, columns: Sequence[str], as_json: bool, em
     if not found:
         print(empty)
         return
+    titles = [name.replace("_", " ") for name in columns]
+    cells = [[_cell(name, row.get(name)) for name in columns] for row in found]
+    needed = _width(titles, cells)
+    out = console(needed)
+    if needed <= out.width:
+        out.print(_table(titles, cells))
+        return
+    for number, texts in enumerate(cells):
+        out.print(*([""] if number else []), _block(titles, texts), sep="\n")
+
+
+def _width(titles: Sequence[str], cells: Sequence[Sequence[Text]]) -> int:
+    """Columns of the terminal that the table takes."""
+    columns = zip(titles, *cells, strict=True)
+    return sum(_GAP + max(cell_len(title), *(text.cell_len for text in texts)) for title, *texts in columns)
+
+
+def _table(titles: Sequence[str], cells: Sequence[Sequence[Text]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for row in found:
-        table.add_row(*(_cell(name, row.get(name)) for name in columns))
-    console().print(table)
+    for title in titles:
+        table.add_column(title, no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    return table
 
 
+def _block(titles: Sequence[str], row: Sequence[Text]) -> Table:
+    """One row, a line a column; what is empty is left out."""
+    block = Table(box=None, show_header=False, pad_edge=False)
+    block.add_column(style="bold", no_wrap=True)
+    block.add_column(overflow="fold")
+    for title, text in zip(titles, row, strict=True):
+        if text.plain != _EMPTY:
+            block.add_row(title, text)
+    return block
+
+
+_EMPTY = "–"
+_GAP = 2  # between two columns
 _STYLES = {
     "excellent": "green", "good": "green", "fair": "yellow", "poor": "red", "critical": "bold red",
     "connected": "green", "disconnected": "red", "down": "red", "suspected": "yellow",
@@ -50,7 +85,7 @@ _STYLES = {
 
 def _cell(name: str, value: Any) -> Text:  # noqa: ANN401 - any column value
     if value is None or value == "" or (isinstance(value, float) and value < 0 and name.endswith(("_ms", "rate"))):
-        return Text("–", style="dim")
+        return Text(_EMPTY, style="dim")
     if isinstance(value, list):
         return Text(", ".join(map(str, value)))
     if name == "address" and isinstance(value, str):
