@@ -26,7 +26,7 @@ def init(
         network_key.write_file(home.network_key, key)
     command = sys.argv[0] if Path(sys.argv[0]).name == "mesh" else f"{sys.executable} -m mesh"
     where = "" if options.home is None else f" --home {home.root}"
-    print(f"{identity.peer_id}\nhome    {home.root}\nconfig  {home.config_file}\nnext    {command} up{where}")
+    print(f"peer    {identity.peer_id}\nhome    {home.root}\nconfig  {home.config_file}\nnext    {command} up{where}")
     if key:
         print(f"network {network_key.fingerprint(key)} (bring {home.network_key} to the other nodes)")
 
