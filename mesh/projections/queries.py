@@ -67,7 +67,8 @@ class Queries:
         experts, load = _table("experts"), _table("peer_load")
         same = and_(load.c.peer == experts.c.peer, load.c.expert == experts.c.expert, load.c.node == experts.c.node)
         figures = [load.c[name] for name in ("dispatched", "answered", "failed", "success_rate", "ewma_latency_ms")]
-        statement = _with_name(select(experts, *figures, _name()).outerjoin(load, same), experts)
+        named = _with_name(select(experts, *figures, _name()).outerjoin(load, same), experts)
+        statement = self._own(named, experts)
         return await self._all(statement.order_by(experts.c.state != "active", experts.c.peer, experts.c.expert))
 
     async def statistics(self, since: str, node: str = "") -> dict[str, Any]:

@@ -9,6 +9,8 @@ import pytest
 from benchmarks.events import History, records
 from mesh.config import StorageConfig
 from mesh.errors import ConfigError
+from mesh.events.chain import genesis
+from mesh.events.vocabulary.experts import ExpertExpired, ExpertRegistered
 from mesh.home import Home
 from mesh.projections import database
 from mesh.projections.database import DatabaseMissing, DatabaseUnusable, database_url, parse_url, writer_engine
@@ -16,10 +18,11 @@ from mesh.projections.digest import live_digest
 from mesh.projections.queries import NotYetProjected, Queries
 from mesh.projections.read_only import QueryRefused
 from mesh.projections.runner import Runner
+from tests.kit.records import OTHER, OWNER, record_of
 from tests.kit.tables import projected
 
 JOURNAL = records(700, seed=4, peers=6, restarts=0.5)
-OWNER = History(seed=4, peers=6).owner
+KEEPER = History(seed=4, peers=6).owner
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def url(tmp_path: Path, folded: Path) -> str:
 
 async def test_the_read_models_answer(url: str) -> None:
     async with Queries(url) as tables:
-        assert [node["node"] for node in await tables.nodes()] == [OWNER]
+        assert [node["node"] for node in await tables.nodes()] == [KEEPER]
         peers = await tables.peers()
         assert len(peers) == 6
         assert {"peer", "state", "status", "latency_ms", "address", "transport", "last_seen_at"} <= set(peers[0])
@@ -51,6 +54,22 @@ async def test_the_read_models_answer(url: str) -> None:
         assert len(await tables.samples(peers[0]["peer"], 3)) == 3
         assert len(await tables.load()) > 3
         assert await tables.position() == 600
+
+
+async def test_whose_tables_they_are_decides_whose_word_of_experts_counts(tmp_path: Path) -> None:
+    registered = ExpertRegistered(
+        expert="solver", backend="python", model="", domains=("mathematics",), concurrency=4, queue_limit=8, quality=0.5
+    )
+    expired = ExpertExpired(peer=OTHER, expert="solver", reason="the peer is not connected")
+    told = [
+        record_of(registered, 1, genesis(OWNER), origin=OTHER),  # as it was shared, before its node died
+        record_of(expired, 2, genesis(OWNER)),
+    ]
+    url = f"sqlite:///{projected(tmp_path, told)}"
+    async with Queries(url, node=OWNER) as tables:
+        assert [(row["peer"], row["state"]) for row in await tables.experts()] == [(OTHER, "expired")]
+    async with Queries(url) as tables:
+        assert [row["node"] for row in await tables.experts()] == [OTHER, OWNER]
 
 
 async def test_requests_come_newest_first_and_by_state(url: str) -> None:

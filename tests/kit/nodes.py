@@ -76,7 +76,8 @@ async def offered(node: NodeProcess, count: int, within: float = 30) -> None:
     async with tables(node) as found:
 
         async def known() -> bool:
-            return sum(row["state"] == "active" for row in await found.experts()) >= count
+            own = [row for row in await found.experts() if row["node"] == node.peer_id]  # not what others told it
+            return sum(row["state"] == "active" for row in own) >= count
 
         await until(known, within=within, what=f"{count} experts were not offered")
 
