@@ -51,9 +51,11 @@ def experts(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - fr
 
 
 def _standing(row: Mapping[str, Any]) -> str:
-    """Its state; of one that is left alone for a while until when, and by which rule."""
-    if row["state"] != "active" or row["ejected_until"] is None:
+    """Its state; of one that is left alone for a while until when, and by which rule; or that it takes no requests."""
+    if row["state"] != "active":
         return str(row["state"])
+    if row["ejected_until"] is None:
+        return "active" if row["available"] else "unavailable"
     return f"{row['ejected_by']} until {row['ejected_until'][11:19]}".replace("_", " ")
 
 

@@ -8,7 +8,9 @@ import pytest
 from mesh.cli import tables as command
 from mesh.cli.options import ReadOptions
 
-ROW = {"expert": "solver", "state": "active", "ejected_until": None, "ejected_by": None, "price": 2.5}
+ROW = {
+    "expert": "solver", "state": "active", "available": True, "ejected_until": None, "ejected_by": None, "price": 2.5,
+}  # fmt: skip
 OUT = {"ejected_until": "2026-11-22T10:00:45.000000Z", "ejected_by": "breaker_open"}
 
 
@@ -36,3 +38,13 @@ def test_others_are_what_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "active" in shown(monkeypatch, capsys)
     assert "until" not in shown(monkeypatch, capsys, **OUT, state="expired")
     assert "2.5" in shown(monkeypatch, capsys)
+
+
+def test_one_whose_engine_does_not_answer_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "unavailable" in shown(monkeypatch, capsys, available=False)
+    assert "breaker open until" in " ".join(shown(monkeypatch, capsys, available=False, **OUT).split())
+    assert "unavailable" not in shown(monkeypatch, capsys, available=False, state="expired")
+    row = json.loads(shown(monkeypatch, capsys, as_json=True, available=False))
+    assert (row["state"], row["available"]) == ("active", False)
