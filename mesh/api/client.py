@@ -3,6 +3,7 @@
 ``with`` in place of ``async with`` gives the same without asyncio (`mesh.api.sync`).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -48,6 +49,7 @@ class Mesh:
         self._credentials = credentials
         self._client = Client()
         self._forbidden = ""
+        self._left = False
         self._sync: SyncMesh | None = None
 
     @classmethod
@@ -79,6 +81,7 @@ class Mesh:
         self._sync.close()
 
     async def __aenter__(self) -> "Mesh":
+        self._left = False
         try:
             await self._client.connect(
                 self._credentials.url,
@@ -98,6 +101,7 @@ class Mesh:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._left = True
         await self._client.close()
 
     async def ask(
@@ -132,7 +136,7 @@ class Mesh:
         introduces.
         ``on_text`` is called, and awaited where it is a coroutine function, with every piece of the answer as it
         arrives; while it works the expert is held back. Cancelling the call cancels the request.
-        Raises RequestFailed when there is no answer, NodeUnreachable when there is no node.
+        Raises RequestFailed when there is no answer, NodeUnreachable when there is no node or the client is closed.
         """
         call = new_id()
         query = {
@@ -203,7 +207,7 @@ class Mesh:
                 f"there is no connection to the node at {self._credentials.url}",
                 remedy="Use `async with Mesh.connect() as mesh:`, or `with` where there is no asyncio.",
             )
-        inbox = self._client.new_inbox()
+        inbox, cancellations = self._client.new_inbox(), _cancellations()
         replies = await self._client.subscribe(inbox, pending_msgs_limit=0, pending_bytes_limit=0)
         try:
             await whole(self._client.publish(subject, message, reply=inbox))
@@ -211,6 +215,12 @@ class Mesh:
             if self._forbidden:
                 raise RequestFailed("forbidden", f"these credentials may not do that: {self._forbidden}")
             yield replies
+        except nats.errors.Error:  # nats-py says so, too, to who was cancelled while the client is closed
+            if _cancellations() > cancellations:
+                raise asyncio.CancelledError from None
+            if self._left:
+                raise _closed() from None
+            raise
         finally:
             if not self._client.is_closed:
                 await whole(replies.unsubscribe())
@@ -268,11 +278,24 @@ class Mesh:
         return msgspec.json.decode(reply.data, type=result)
 
 
+def _cancellations() -> int:
+    """How often who runs this was told to stop."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
 def _encoded(message: dict[str, Any]) -> bytes:
     try:
         return msgspec.json.encode(message)
     except UnicodeEncodeError as error:
         raise RequestFailed("invalid", f"the request is not Unicode text: {error.reason}") from None
+
+
+def _closed() -> NodeUnreachable:
+    return NodeUnreachable(
+        "the client was closed while the call was open, which takes a request back",
+        remedy="Await every call before the end of `async with Mesh.connect() as mesh:`.",
+    )
 
 
 def _no_answer(url: str) -> NodeUnreachable:

@@ -36,7 +36,7 @@ class SyncMesh:
     def open(self) -> "SyncMesh":
         """Connect. Raises NodeUnreachable when no node answers."""
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="mesh", daemon=True)
+        self._thread = threading.Thread(target=_run, args=(self._loop,), name="mesh", daemon=True)
         self._thread.start()
         try:
             self._wait(self._mesh.__aenter__())
@@ -101,6 +101,13 @@ class SyncMesh:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Until it is stopped; then other threads' calls, which are open, learn that the client is closed."""
+    loop.run_forever()
+    if calls := asyncio.all_tasks(loop):
+        loop.run_until_complete(asyncio.wait(calls))
 
 
 async def _next(pieces: Any) -> str | None:  # noqa: ANN401 - an asynchronous iterator of str

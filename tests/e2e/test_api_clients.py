@@ -42,6 +42,13 @@ async def idle(node: NodeProcess) -> None:
     await until(over, within=60, what="the expert works on for nobody")
 
 
+async def begun(node: NodeProcess) -> None:
+    async def working() -> bool:
+        return (await node.status()).serving > 0
+
+    await until(working, within=60, what="the request did not begin")
+
+
 def counted(file: Path) -> int:
     return int(file.read_text() or 0) if file.exists() else 0
 
@@ -105,13 +112,43 @@ async def test_a_caller_that_is_gone_is_not_worked_for(node: NodeProcess, tmp_pa
         env=environment(),
     )  # fmt: skip
 
-    async def working() -> bool:
-        return (await node.status()).serving > 0
-
-    await until(working, within=60, what="the request did not begin")
+    await begun(node)
     asker.kill()
     await asker.wait()
     await idle(node)
+
+
+async def test_who_is_cancelled_while_the_client_is_closed_sees_a_cancellation(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    async with Mesh.connect(node.home.root) as mesh:
+        asking = asyncio.create_task(mesh.ask(str(tmp_path / "c"), expert="counting"))
+        await begun(node)
+        asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await idle(node)
+
+
+async def test_a_call_that_is_open_when_the_client_is_closed_says_that_it_was(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    async with Mesh.connect(node.home.root) as mesh:
+        asking = asyncio.create_task(mesh.ask(str(tmp_path / "o"), expert="counting"))
+        await begun(node)
+    with pytest.raises(NodeUnreachable, match="the client was closed"):
+        await asking
+    await idle(node)
+
+
+async def test_another_threads_call_ends_when_the_client_is_closed(node: NodeProcess, tmp_path: Path) -> None:
+    for number in range(3):  # it is a race
+        with Mesh.connect(node.home.root) as mesh:
+            asking = asyncio.create_task(asyncio.to_thread(mesh.ask, str(tmp_path / f"{number}"), expert="counting"))
+            await begun(node)
+        with pytest.raises(NodeUnreachable, match="the client was closed"):
+            await asyncio.wait_for(asking, 30)
+        await idle(node)
 
 
 async def test_a_plain_client_is_told_of_the_work_and_can_take_piece_by_piece(
