@@ -56,6 +56,7 @@ class SupervisedProcess:
         on_exit: Callable[[str], None] = lambda _reason: None,
         environment: Callable[[], Mapping[str, str]] | None = None,
         pass_fds: Sequence[int] = (),
+        grace_s: float = _TERM_GRACE_S,
         clock: Clock | None = None,
     ) -> None:
         self.name = name
@@ -66,6 +67,7 @@ class SupervisedProcess:
         self._on_exit = on_exit
         self._environment = environment
         self._pass_fds = tuple(pass_fds)
+        self._grace_s = grace_s
         self._clock = clock or SystemClock()
         self._process: subprocess.Popen[bytes] | None = None
         self.keeper = Keeper(f"keep {self.name}")
@@ -82,7 +84,7 @@ class SupervisedProcess:
         self.keeper.begin(self._keep())
 
     async def stop(self) -> None:
-        """End it: SIGTERM, then SIGKILL after five seconds."""
+        """End it: SIGTERM, then SIGKILL after ``grace_s``, five seconds."""
         await self.keeper.end()
         await self._end()
 
@@ -138,9 +140,10 @@ class SupervisedProcess:
             return
         process.terminate()
         try:
-            async with asyncio.timeout(_TERM_GRACE_S):
+            async with asyncio.timeout(self._grace_s):
                 await wait_for_exit(process)
         except TimeoutError:
+            log.warning("process did not end when told to, and is killed", process=self.name, after_s=self._grace_s)
             process.kill()
             await wait_for_exit(process)
 

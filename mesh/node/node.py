@@ -27,6 +27,7 @@ from mesh.node.journaling import Journaling
 from mesh.node.lifetime import Lifetime
 from mesh.node.networking import Networking
 from mesh.node.settings import check_settings
+from mesh.processes import SupervisedProcess
 from mesh.projections.process import projector_process
 
 log = structlog.get_logger(__name__)
@@ -75,11 +76,14 @@ class Node:
         self._life.hold(HomeLock(self._home, f"mesh up --home {self._home.root}"))
         check_settings(self._home, self._config, self.identity.peer_id)
         broker = await self._start_broker()
+        projector = self._make_projector()
+        self._life.finally_await(projector.stop)  # once the journal is closed, so that its tables have the last word
         self.journaling = Journaling(self._home, self._config, self.identity, broker, self._clock)
         await self.journaling.open(self._life, self.name)
         async with asyncio.TaskGroup() as starting:
-            starting.create_task(self._start_projector(), name="start the projector")
+            starting.create_task(projector.start(), name="start the projector")
             starting.create_task(self._start_mesh(broker), name="start the mesh")
+        self._life.watch(projector.keeper.task)
         health = await self._start_health()
         gateway_url = await self._start_gateway()
         await self._life.begin(ApiServer(broker.address("node"), self._commands(health, broker.url, gateway_url)))
@@ -102,10 +106,10 @@ class Node:
         await self._life.begin_kept(embedded)
         return embedded
 
-    async def _start_projector(self) -> None:
+    def _make_projector(self) -> SupervisedProcess:
         projector = projector_process(self._home, self._config, on_restart=self._restarted("projector"))
         self._processes["projector"] = lambda: projector.pid
-        await self._life.begin_kept(projector)
+        return projector
 
     async def _start_mesh(self, broker: Broker) -> None:
         home, config, identity, clock = self._home, self._config, self.identity, self._clock

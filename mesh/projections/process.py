@@ -17,6 +17,7 @@ from mesh.processes import SupervisedProcess, describe_exit, wait_for_exit
 # What the projector says to the node that started it. They stand here, where SQLAlchemy is not imported.
 READY = b"ready\n"
 LAST_WORDS = "mesh: the projector cannot go on: "
+_GRACE_S = 3.0  # it takes two of them, at most, for what is not in the tables yet
 _READY_WITHIN_S = 600.0  # a new release may rebuild tables first
 
 
@@ -46,6 +47,7 @@ class ProjectorProcess(SupervisedProcess):
             on_restart=on_restart,
             environment=environment,
             pass_fds=(self._write_fd,),
+            grace_s=_GRACE_S,
             clock=clock,
         )
 
@@ -63,7 +65,7 @@ def projector_process(
     on_restart: Callable[[str, int, float], None],
     clock: Clock | None = None,
 ) -> SupervisedProcess:
-    """The projector of the node in ``home``: start it once the broker serves, stop it before the broker."""
+    """The projector of the node in ``home``: start it once the journal is open, stop it once that is closed."""
     del config  # it reads its own, from the home and the environment, at each start
     return ProjectorProcess(home, on_restart=on_restart, clock=clock)
 

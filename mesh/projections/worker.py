@@ -33,11 +33,13 @@ from mesh.projections.rebuild import rebuild_stale
 from mesh.projections.runner import CheckpointMoved, Runner
 from mesh.projections.write_ahead import WriteAheadLog
 
+# How long it goes on, once it is told to stop, with what is stored and not in the tables yet.
+LAST_S = 2.0
 log = structlog.get_logger(__name__)
 
 
 async def project(url: str, reader: EventReader, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Keep the tables at ``url`` up to date, for ever. Raises JournalBroken, DatabaseUnusable or BrokerError."""
+    """Keep the tables at ``url`` up to date until cancelled. Raises JournalBroken, DatabaseUnusable or BrokerError."""
     engine = writer_engine(url)
     try:
         migrate(engine)
@@ -47,8 +49,12 @@ async def project(url: str, reader: EventReader, on_ready: Callable[[], None] = 
         with explained(engine), closing(WriteAheadLog(engine)) as log_of_writes:
             log.info("projecting", position=runner.open())
             on_ready()
-            while True:
-                await _keep_up(runner, reader, log_of_writes)
+            try:
+                while True:
+                    await _keep_up(runner, reader, log_of_writes)
+            except asyncio.CancelledError:
+                await _finish(runner, reader)
+                raise
     finally:
         engine.dispose()
 
@@ -65,6 +71,16 @@ async def _keep_up(runner: Runner, reader: EventReader, log_of_writes: WriteAhea
                 log_of_writes.tend()
     except CheckpointMoved as moved:
         log.info("the tables were moved by somebody else", position=moved.position)
+
+
+async def _finish(runner: Runner, reader: EventReader) -> None:
+    """Fold what is stored by now, the node's last word too, as far as there is time."""
+    try:
+        async with asyncio.timeout(LAST_S):
+            await catch_up(runner, reader)
+    except (TimeoutError, BrokerError, CheckpointMoved) as error:
+        reason = str(error) or type(error).__name__
+        log.warning("stopped before all that is stored was projected", position=runner.position, reason=reason)
 
 
 async def run(home: Home, ready_fd: int | None) -> None:

@@ -11,7 +11,7 @@ from mesh.api.client import Mesh, RequestFailed
 from mesh.demo.nodes import NodeProcess, until
 from mesh.home import Home
 from tests.kit.cli import mesh
-from tests.kit.nodes import MATHS, tables, two_nodes
+from tests.kit.nodes import MATHS, config, running_node, tables, two_nodes
 
 pytestmark = pytest.mark.e2e
 
@@ -44,6 +44,19 @@ async def test_everything_that_a_node_knows_comes_back_from_its_journal_alone(tm
         assert (status.epoch, status.position > before["position"]) == (2, True)
     finally:
         await node.stop()
+
+
+async def test_the_tables_of_a_node_that_was_stopped_say_so(tmp_path: Path) -> None:
+    async with running_node(tmp_path, "only", config("only", MATHS)) as node:
+        pass
+    async with tables(node) as found:
+        (row,) = await found.nodes()
+        assert (row["state"], row["stop_reason"]) == ("stopped", "received SIGTERM")
+        assert row["stopped_at"] is not None
+        assert [expert["state"] for expert in await found.experts()] == ["deregistered"]
+        _, ((last,),) = await found.sql("SELECT min(position) FROM projection_checkpoints")
+    ran = await mesh(node.home.root, "events", "tail", "--after", str(last - 1), "--no-follow", "--json")
+    assert [json.loads(line)["event"]["type"] for line in ran.output.splitlines()] == ["mesh.journal.sealed"]
 
 
 async def _sampled(node: NodeProcess) -> bool:

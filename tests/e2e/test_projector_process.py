@@ -149,6 +149,29 @@ async def test_the_projector_waits_for_a_broker_that_restarts(tmp_path: Path) ->
             await projector.stop()
 
 
+async def test_what_is_stored_when_the_projector_is_told_to_stop_is_in_the_tables_when_it_ends(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        projector = here.projector()
+        await projector.start()
+        await here.write(300)
+        await projector.stop()
+        async with Queries(here.url) as tables:
+            assert await tables.position() == here.journal.position
+
+
+async def test_a_projector_whose_broker_is_gone_stops_soon_and_says_what_it_lacks(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        projector = here.projector()
+        await projector.start()
+        await here.write(10)
+        await here.caught_up()
+        await here.broker.stop()
+        await projector.stop()
+        log = (here.home.logs / "projector.log").read_text()
+        assert "stopped before all that is stored was projected" in log
+        assert here.restarts == []
+
+
 async def test_the_projector_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         script = (

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import structlog
 
 from mesh.processes import SupervisedProcess, describe_exit, wait_for_exit
 
@@ -165,11 +166,12 @@ async def test_a_stop_during_a_restart_leaves_no_process(tmp_path):
     assert child.restarts.empty()
 
 
-async def test_one_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("mesh.processes._TERM_GRACE_S", 0.2)
-    async with Watched(tmp_path, STUBBORN) as child:
-        pid = child.process.pid
+async def test_one_that_ignores_sigterm_is_killed_and_said_so(tmp_path):
+    with structlog.testing.capture_logs() as logged:
+        async with Watched(tmp_path, STUBBORN, grace_s=0.2) as child:
+            pid = child.process.pid
     assert not is_running(pid)
+    assert [(one["log_level"], one["process"], one["after_s"]) for one in logged] == [("warning", "child", 0.2)]
 
 
 async def test_waiting_for_an_exit_does_not_block_the_loop(tmp_path):
