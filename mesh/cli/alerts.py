@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from mesh.cli.options import HomeOption, ReadOptions
 from mesh.cli.read import projected
 from mesh.cli.render import print_rows
+from mesh.cli.whole_ids import LEAST, only
 
 
 def list_alerts(
@@ -26,7 +27,7 @@ def list_alerts(
 
 
 def ack(
-    alert: Annotated[str, Parameter(help="The alert's id, as `mesh alerts` lists it")],
+    alert: Annotated[str, Parameter(help="The alert's id, as `mesh alerts` lists it, or its first 8 or more")],
     /,
     *,
     note: Annotated[str, Parameter(help="Why, for those who read the history")] = "",
@@ -34,11 +35,25 @@ def ack(
     options: HomeOption = HomeOption(),  # noqa: B008 - frozen
 ) -> None:
     """Say that somebody has seen an alert."""
-    from mesh.api.client import Mesh
+    from mesh.api.client import Mesh, RequestFailed
 
-    async def acknowledge() -> None:
+    async def acknowledge() -> str:
         async with Mesh.connect(options.open().root) as mesh:
-            await mesh.acknowledge(alert, actor=actor or getpass.getuser(), note=note)
+            who = actor or getpass.getuser()
+            whole = alert
+            try:
+                await mesh.acknowledge(whole, actor=who, note=note)
+            except RequestFailed:
+                if not (whole := await _begun_by(alert, options)):
+                    raise
+                await mesh.acknowledge(whole, actor=who, note=note)
+            return whole
 
-    asyncio.run(acknowledge())
-    print(f"acknowledged {alert}")
+    print(f"acknowledged {asyncio.run(acknowledge())}")
+
+
+async def _begun_by(given: str, options: HomeOption) -> str:
+    """The open alert whose id begins so, empty: none does. Raises MeshError when there are several."""
+    rows = await projected(options, lambda tables: tables.alerts(open_only=True))
+    found = [row["alert"] for row in rows if len(given) >= LEAST and row["alert"].startswith(given)]
+    return only(given, found) if found else ""

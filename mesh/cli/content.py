@@ -11,10 +11,12 @@ from cyclopts import Parameter
 from mesh.cli.options import ReadOptions
 from mesh.cli.read import projected
 from mesh.cli.render import print_json, print_rows
+from mesh.cli.whole_ids import whole_id
 from mesh.errors import MeshError
 
 if TYPE_CHECKING:
     from mesh.experts.content_keys import ContentKeys
+    from mesh.projections.queries import Queries
 
 Row = dict[str, Any]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
@@ -22,13 +24,16 @@ _LIST_CHARS = 70
 
 
 def show(
-    request: Annotated[str, Parameter(help="The request's id, as `mesh ask` and `mesh requests` print it")],
+    request: Annotated[
+        str,
+        Parameter(help="The request's id as it was given out (chatcmpl-… and resp_… too), or its first 8 or more"),
+    ],
     /,
     *,
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
     """What was asked and answered, as far as this node keeps it and has the key."""
-    taken_in, served = asyncio.run(projected(options, lambda tables: tables.texts(request)))
+    taken_in, served = asyncio.run(projected(options, lambda tables: _texts(request, tables)))
     if not taken_in and not served:
         raise MeshError(f"the tables have no request {request!r}", remedy="`mesh requests` lists the ids.")
     keys = _keys(options)
@@ -82,6 +87,14 @@ def print_requests(rows: list[Row], options: ReadOptions) -> None:
         texts = [{**row, "content": _short(row["content"]), "answer": _short(row["answer"])} for row in texts]
     columns = ("request", "caller", "kept", "content", "answer", "note")
     print_rows(texts, columns=columns, as_json=options.json, empty="No requests yet: try `mesh ask`.")
+
+
+async def _texts(given: str, tables: "Queries") -> tuple[list[Row], list[Row]]:
+    """What is kept of the request that is meant; ``REQUEST.n``, a part that was served here, is an id as it stands."""
+    found = await tables.texts(given)
+    if any(found):
+        return found
+    return await tables.texts(await whole_id(given, lambda prefix: tables.request_ids(prefix, served=True)))
 
 
 def _keys(options: ReadOptions) -> "ContentKeys":

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from mesh.cli.options import ReadOptions
 from mesh.cli.render import console, print_json, short_peer
-from mesh.cli.request_ids import whole_id
 from mesh.cli.votes import count_lines, vote_line
+from mesh.cli.whole_ids import whole_id
 from mesh.errors import MeshError
 
 if TYPE_CHECKING:

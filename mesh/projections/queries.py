@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, func, select, text
+from sqlalchemy import ColumnElement, Select, and_, func, select, text, union
 
 from mesh.clock import Clock, SystemClock
 from mesh.errors import MeshError
@@ -101,11 +101,13 @@ class Queries:
         statement = named.order_by(requests.c.received_at.desc(), requests.c.request.desc()).limit(limit)
         return await self._all(statement if state is None else statement.where(requests.c.state == state))
 
-    async def request_ids(self, prefix: str, limit: int = 5) -> list[str]:
-        """The ids of the latest requests that begin with ``prefix``, newest first."""
-        column = _table("requests").c.request
-        found = select(column).where(column.startswith(prefix, autoescape=True)).order_by(column.desc()).limit(limit)
-        return [str(row["request"]) for row in await self._all(found)]
+    async def request_ids(self, prefix: str, limit: int = 5, *, served: bool = False) -> list[str]:
+        """The ids of the latest requests that begin with ``prefix``, newest first; ``served``: served ones too."""
+        columns = [_table(name).c.request for name in ("requests", "served")[: 1 + served]]
+        begin_so = [select(one.label("request")).where(one.startswith(prefix, autoescape=True)) for one in columns]
+        ids = union(*begin_so).subquery()
+        found = await self._all(select(ids.c.request).order_by(ids.c.request.desc()).limit(limit))
+        return [str(row["request"]) for row in found]
 
     async def taken_in_at(self, request: str, node: str) -> int | None:
         """The position at which ``node`` took a request in; None when that is not known."""

@@ -99,6 +99,14 @@ async def test_what_is_sealed_is_shown_forgotten_and_nowhere_in_the_home(nodes: 
     assert "swordfish" not in story
 
 
+async def test_the_beginning_of_an_id_is_enough_to_be_shown_it(nodes: Nodes) -> None:
+    request = await asked(nodes[0], "by how it begins")
+    for node in nodes:
+        (row,) = await shown(node, request)
+        assert await shown(node, request[:-2]) == await shown(node, f"chatcmpl-{request}") == [row]
+    (await mesh(nodes[0].home.root, "show", request[:6])).refused(1, "too short", "8 characters")
+
+
 async def test_the_history_is_whole_and_the_tables_rebuild_to_the_same(nodes: Nodes) -> None:
     request = await asked(nodes[0], "to be forgotten")
     await ran(nodes[0], "forget", request)
@@ -119,7 +127,7 @@ async def test_what_cannot_be_forgotten_is_refused_clearly(nodes: Nodes) -> None
     (await mesh(home, "forget")).refused(1, "what should be forgotten?", "--older-than")
     (await mesh(home, "forget", "--older-than", "soon")).refused(1, "'soon' is no age", "30d")
     (await mesh(home, "forget", "no-such-request")).refused(1, "no key is kept of no-such-request")
-    (await mesh(home, "show", "no-such-request")).refused(1, "no request 'no-such-request'")
+    (await mesh(home, "show", "no-such-request")).refused(1, "no request's id begins with 'no-such-request'")
     (await mesh(home, "ask", "hi", "--keep", "nothing")).refused(1, "keep = 'nothing'", "'digest'")
 
 

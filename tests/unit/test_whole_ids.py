@@ -1,8 +1,8 @@
-"""What `mesh why` takes for an id."""
+"""What `mesh why`, `mesh show` and `mesh alerts ack` take for an id."""
 
 import pytest
 
-from mesh.cli.request_ids import whole_id
+from mesh.cli.whole_ids import whole_id
 from mesh.errors import MeshError
 
 ONE = "0199aaaa-1111-7000-8000-000000000001"

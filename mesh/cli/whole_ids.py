@@ -1,7 +1,7 @@
-"""A request's id as people have it: whole, as a client of the gateway got it, or how it begins."""
+"""Ids as people have them: whole, as a client of the gateway got a request's, or how they begin."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from mesh.errors import MeshError
 
@@ -23,9 +23,13 @@ async def whole_id(given: str, beginning_with: Callable[[str], Awaitable[list[st
             f"{given!r} is no request's id, and too short for how one begins: {LEAST} characters are the least",
             remedy="`mesh requests` lists the ids.",
         )
-    found = await beginning_with(request)
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    if not (found := await beginning_with(request)):
         raise MeshError(f"no request's id begins with {request!r}", remedy="`mesh requests` lists the ids.")
-    raise MeshError(f"{request!r} begins {', '.join(found)}, and perhaps more", remedy="Give more of it.")
+    return only(request, found)
+
+
+def only(prefix: str, found: Sequence[str]) -> str:
+    """The one id that was found to begin so. Raises MeshError when there are several."""
+    if len(found) > 1:
+        raise MeshError(f"{prefix!r} begins {', '.join(found)}, and perhaps more", remedy="Give more of it.")
+    return found[0]
