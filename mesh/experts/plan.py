@@ -17,6 +17,8 @@ from mesh.experts.voting import Voting, make_voting
 CONVERSATION_CHARS = 32
 _FANS_OUT = ("distributed", "consensus")
 _GUESSED = ("keywords", "default")
+# How a domain is found that nobody named; ``request`` is that of the whole, which a part may take over.
+_GUESSES = frozenset({"embedding", "keywords", "default", "request"})
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +168,11 @@ def in_domain(config: RoutingConfig, domain: str) -> RoutingConfig:
 def is_open(plan: Plan) -> bool:
     """Whether the domain is a guess that `classified` is to replace."""
     return plan.domain_by in _GUESSED
+
+
+def is_guess(plan: Plan) -> bool:
+    """Whether nobody named the domain."""
+    return plan.domain_by in _GUESSES
 
 
 def classified(plan: Plan, domain: str, by: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:

@@ -246,6 +246,12 @@ class QueryFailed(MeshError):
         self.count = count
         self.parts = parts
 
+    def add(self, hint: str) -> None:
+        """Say more."""
+        self.message += hint
+        self.what = self.message
+        self.args = (self.message,)
+
 
 def parse_query(fields: Mapping[str, Any]) -> Query:
     """A validated Query; raises ValueError that names each field, its value and what is allowed."""

@@ -24,6 +24,7 @@ from mesh.experts.departures import Departures
 from mesh.experts.embedder import Embedder
 from mesh.experts.equivocation import Verify
 from mesh.experts.fair_share import has_room
+from mesh.experts.guessing import hint
 from mesh.experts.keeping import ContentKeeper
 from mesh.experts.plan import Plan, classified, is_open, make_plan
 from mesh.experts.ports import LocalAsk, RemoteAsk
@@ -256,10 +257,13 @@ class Requests:
         if gone is not None:
             self._cancelled(attempts, f"the caller took no more of the answer ({type(gone).__name__})")
             raise gone
+        more = hint(failure.kind, attempts.parts or (attempts.plan,))
+        message = attempts.fit(clean(failure.message)) + more
+        failure.add(more)
         fact = RequestFailed(
             request=failure.request,
             kind=failure.kind,
-            message=attempts.fit(clean(failure.message)),
+            message=message,
             attempts=attempts.count,
             latency_ms=attempts.elapsed_ms,
             votes=failure.votes,
