@@ -19,6 +19,7 @@ from mesh.events.vocabulary.requests import (
     RequestDispatched,
     RequestDissented,
     RequestFailed,
+    RequestFellBack,
     RequestHedged,
     RequestRouted,
     RequestSplit,
@@ -275,6 +276,9 @@ def _line(fact: Fact) -> str:
         case RequestClassified():
             scores = ", ".join(f"{domain} {score:.2f}" for domain, score in list(fact.scores.items())[:4])
             return f"{fact.domain} by {fact.by} ({scores})" + (f", {fact.note}" if fact.note else "")
+        case RequestFellBack() if fact.domain:
+            part = f" for part {fact.part}" if fact.part else ""
+            return f"to the domain {fact.domain}{part}: {fact.reason}"
         case RequestDissented():
             return f"{fact.peer}/{fact.expert} signed another answer, {fact.answer_digest[:16]}"
         case ExpertEquivocated():

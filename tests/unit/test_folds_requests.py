@@ -12,6 +12,7 @@ from mesh.events.vocabulary.requests import (
     RequestCompleted,
     RequestDispatched,
     RequestFailed,
+    RequestFellBack,
     RequestInterrupted,
     RequestReceived,
     RequestRejected,
@@ -103,6 +104,14 @@ def test_the_parts_of_a_request_are_in_its_row() -> None:
     assert [end["error"] for end in msgspec.json.decode(row.parts)] == ["", "no_candidates"]
     fact = RequestFailed(request=ID, kind="failed", message="", attempts=1, latency_ms=1.0, parts=ends[1:])
     assert msgspec.json.decode(only_row(REQUESTS, RECEIVED, fact).parts)[0]["part"] == 2
+
+
+def test_a_request_is_of_the_domain_that_it_went_on_to_and_a_part_alone_is_not_the_request() -> None:
+    on = RequestFellBack(request=ID, strategy="s", to="default_domain", reason="r", domain="language")
+    assert only_row(REQUESTS, RECEIVED, on).domain == "language"
+    assert only_row(REQUESTS, RECEIVED, msgspec.structs.replace(on, part=1)).domain == "coding"
+    less = RequestFellBack(request=ID, strategy="s", to="local", reason="r")
+    assert only_row(REQUESTS, RECEIVED, less) == only_row(REQUESTS, RECEIVED)
 
 
 def test_a_request_that_fails_over_and_completes() -> None:

@@ -146,7 +146,11 @@ class RequestHedged(Fact, frozen=True, kw_only=True):
 
 
 class RequestFellBack(Fact, frozen=True, kw_only=True):
-    """The strategy could not be followed, and something less is tried: ``to`` is ``best_peer`` or ``local``."""
+    """The strategy could not be followed, and something less is tried: ``to`` is ``best_peer`` or ``local``.
+
+    Or the domain was guessed and nobody there could be asked, or took it: then ``to`` is ``default_domain``, and
+    ``domain`` is that one.
+    """
 
     type: ClassVar[str] = "request.fell_back"
     request: str
@@ -154,6 +158,7 @@ class RequestFellBack(Fact, frozen=True, kw_only=True):
     to: str
     reason: str
     part: int = 0
+    domain: str = ""
 
 
 class RequestAnswered(Fact, frozen=True, kw_only=True):

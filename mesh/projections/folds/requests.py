@@ -17,6 +17,7 @@ from mesh.events.vocabulary.requests import (
     RequestCompleted,
     RequestDispatched,
     RequestFailed,
+    RequestFellBack,
     RequestForgotten,
     RequestInterrupted,
     RequestReceived,
@@ -117,6 +118,12 @@ def _json(value: Count | dict[str, float] | tuple[PartEnd, ...] | None) -> str |
 def _classified(row: RequestRow | None, event: Event, fact: RequestClassified) -> RequestRow:
     row = _row(row, event)
     return replace(row, domain=fact.domain, domain_scores=_json(fact.scores), last_position=event.position)
+
+
+def _fell_back(row: RequestRow | None, event: Event, fact: RequestFellBack) -> RequestRow | None:
+    if not fact.domain or fact.part:  # it is about what it was
+        return row
+    return replace(_row(row, event), domain=fact.domain, last_position=event.position)
 
 
 def _routed(row: RequestRow | None, event: Event, _fact: RequestRouted) -> RequestRow:
@@ -228,6 +235,7 @@ REQUESTS = Projection(
     handlers={
         RequestReceived: _received,
         RequestClassified: _classified,
+        RequestFellBack: _fell_back,
         RequestRouted: _routed,
         RequestDispatched: _dispatched,
         RequestAnswered: _answered,
