@@ -287,7 +287,7 @@ class RoutingConfig(Section):
     default_domain: str = Field(
         default="language",
         pattern=r"^[a-z][a-z0-9_-]{0,63}$",
-        description="Where a request goes whose domain is unclear",
+        description="Where a request goes whose domain is unclear, or was guessed in vain",
     )
     classifier: Literal["embedding", "keywords"] = Field(
         default="embedding", description="What finds the domain of a question whose caller left it open"

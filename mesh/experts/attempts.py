@@ -16,6 +16,7 @@ from mesh.experts.content import WITHHELD, repeats
 from mesh.experts.delivery import Delivery
 from mesh.experts.embedder import EmbedderUnavailable, Vector
 from mesh.experts.equivocation import Statements
+from mesh.experts.guessing import is_offered
 from mesh.experts.hedging import usual_p95_ms
 from mesh.experts.known import Target
 from mesh.experts.plan import Plan
@@ -31,7 +32,8 @@ class Attempts:
     """Routes and makes the attempts of one request, in whatever order its strategy wants them.
 
     ``parts`` are the plans of its parts, where it was split; `of` makes the attempts of one of them. ``number`` is that
-    of the last that was dispatched (0: none was), ``begun`` is set from the first on.
+    of the last that was dispatched (0: none was), ``begun`` is set from the first on. ``guessed`` are the domains that
+    were tried, where the first came to nothing (`go_on`).
     """
 
     def __init__(self, plan: Plan, services: Services, delivery: Delivery) -> None:
@@ -42,6 +44,10 @@ class Attempts:
         self._numbers: list[int] = []
         self.number = 0
         self.begun = asyncio.Event()
+        self.guessed: tuple[str, ...] = ()
+        self._asked: tuple[Target, ...] = ()
+        self._done_with: tuple[Target, ...] = ()
+        self._tries = 0
         self._last_failure = ""
         self._purposes: dict[Target, str] = {}
         self.journal_keeps_text = False
@@ -112,6 +118,8 @@ class Attempts:
         """
         services, plan = self._services, self.plan
         purpose = purpose or self._next_purpose()
+        if not spread:  # with it everybody else of their peers would be out as well
+            excluded = tuple(dict.fromkeys(self._done_with + excluded))
         inputs = RoutingInputs(
             request=plan.request,
             attempt=self.count + 1,
@@ -135,6 +143,7 @@ class Attempts:
             rules=plan.rules,
         )
         decision = decide(services.state, inputs)
+        self._tries += bool(decision.chosen) and purpose != "hedge"
         self.record(routed_fact(inputs, decision, services.journal.position, plan.part))
         probes = {one.target for one in decision.candidates if one.features.probe} if purpose == "first" else set()
         self._purposes.update({target: "probe" if target in probes else purpose for target in decision.chosen})
@@ -159,6 +168,7 @@ class Attempts:
 
         Raises AttemptFailed; a broken stream, of which the caller already has a part, is never retryable.
         """
+        self._asked += (target,)
         attempt = Attempt(self, self._services, target, delivery or Delivery(None))
         try:
             answered = await attempt.run(signed=signed)
@@ -169,14 +179,35 @@ class Attempts:
         self._hold_to_its_word(answered)
         return answered
 
-    def fell_back(self, to: str, reason: str) -> None:
-        """Record that something less than the strategy is tried."""
+    def fell_back(self, to: str, reason: str, domain: str = "") -> None:
+        """Record that something less than the strategy, or another ``domain``, is tried."""
         plan = self.plan
         self.record(
             RequestFellBack(
-                request=plan.request, strategy=plan.strategy, to=to, reason=self.fit(clean(reason)), part=plan.part
+                request=plan.request,
+                strategy=plan.strategy,
+                to=to,
+                reason=self.fit(clean(reason)),
+                part=plan.part,
+                domain=domain,
             )
         )
+
+    @property
+    def instead(self) -> Plan | None:
+        """What can be done yet where the domain was a wrong guess: the default domain's plan, with the tries left."""
+        plan = self.plan.instead
+        if plan is None or self.plan.fallback == "off" or not self._may_ask_on:
+            return None
+        left = plan.attempts - self._tries
+        offered = is_offered(self._services.state, plan, self.local)
+        return msgspec.structs.replace(plan, attempts=left) if offered and left > 0 else None
+
+    def go_on(self, plan: Plan, reason: str) -> None:
+        """Take the plan for another domain, and record it. Whoever was asked is not asked again."""
+        self.fell_back("default_domain", reason, plan.domain)
+        self.guessed = (self.plan.domain, plan.domain)
+        self.plan, self._done_with = plan, self._asked
 
     def _hold_to_its_word(self, answered: Answered) -> None:
         """Who signs two different answers to one request is recorded with the proof, whatever the strategy."""
@@ -199,8 +230,11 @@ class Attempts:
 
         A peer that says ``expired`` long before the deadline has a limit of its own; another may have not.
         """
-        wanted = self.delivery.gone is None and not self.delivery.begun and self.remaining_s > MIN_ATTEMPT_S
-        return wanted and (failure.retryable or failure.kind == "expired")
+        return self._may_ask_on and (failure.retryable or failure.kind == "expired")
+
+    @property
+    def _may_ask_on(self) -> bool:
+        return self.delivery.gone is None and not self.delivery.begun and self.remaining_s > MIN_ATTEMPT_S
 
     def failed(self, failure: AttemptFailed) -> QueryFailed:
         """What the caller is told when this failure decided the request."""

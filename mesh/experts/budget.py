@@ -14,7 +14,7 @@ WINDOW_S = 60.0
 FIRST = frozenset({"first", "probe"})
 EXTRA = frozenset({"retry", "hedge"})
 # Failures that leave nobody working: asking another one adds no work to the mesh.
-IDLE = frozenset({"disconnected", "unknown_expert", "unavailable", "overloaded"})
+IDLE = frozenset({"disconnected", "unknown_expert", "unavailable", "overloaded", "invalid"})
 
 
 class Work(msgspec.Struct):

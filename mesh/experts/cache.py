@@ -22,7 +22,7 @@ from mesh.experts.strategies import Result
 _ENTRY_BYTES = 1024
 # What of a plan does not make the answer another one: who asks, how it is delivered, who may give it soonest.
 _DELIVERY = {"content_bytes", "timeout_s", "whole", "hedge", "cache", "conversation", "fallback", "held"}
-_IRRELEVANT = {"request", "caller", "domain_by", "route_domain", "policy", "attempts", "rules"} | _DELIVERY
+_IRRELEVANT = {"request", "caller", "domain_by", "route_domain", "policy", "attempts", "rules", "instead"} | _DELIVERY
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ class RoutingInputs(msgspec.Struct, frozen=True, kw_only=True):
     """Everything besides the journal that a decision depends on.
 
     ``domain`` is what is routed by and ``domain_by`` where it came from: ``caller``, ``expert``,
-    ``embedding``, ``keywords`` or ``default``.
+    ``embedding``, ``keywords`` or ``default``; ``fallback`` where a guess came to nothing.
     ``expert`` and ``peer``, when not empty, admit only that one. ``excluded`` were tried already.
     ``scope`` is ``any`` or ``local``; ``spread`` takes at most one expert of each peer. ``now`` is Unix seconds.
     ``purpose`` is ``first``, ``retry``, ``hedge`` or ``moved`` (`mesh.experts.budget`). ``conversation`` is a digest of

@@ -19,6 +19,8 @@ _FANS_OUT = ("distributed", "consensus")
 _GUESSED = ("keywords", "default")
 # How a domain is found that nobody named; ``request`` is that of the whole, which a part may take over.
 _GUESSES = frozenset({"embedding", "keywords", "default", "request"})
+# How it is found where the guess came to nothing: it is `mesh.config.RoutingConfig.default_domain`.
+INSTEAD = "fallback"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +31,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ``conversation`` is a digest: what callers call their conversations stays with them.
     ``held`` is false where the answer is handed on in pieces and kept nowhere.
     ``split`` is ``auto``, ``always`` or ``never``, ``parts`` what the caller split it into. ``part`` is the number of
-    the part that this is the plan of; 0: of all.
+    the part that this is the plan of; 0: of all. ``instead`` is the plan for the default domain, where this one is for
+    a domain that was guessed.
     """
 
     request: str
@@ -62,6 +65,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     split: str = "never"
     parts: tuple[str, ...] = ()
     part: int = 0
+    instead: "Plan | None" = None
 
     @property
     def known_as(self) -> str:
@@ -134,9 +138,10 @@ def part_plan(whole: Plan, number: int, by: str, query: Query, config: RoutingCo
     settled = query.model_copy(update={"strategy": "best_peer", "split": "never", "parts": (), "fan_out": 0})
     plan = make_plan(whole.request, settled, config, state)
     by = plan.domain_by if query.expert else by
-    return msgspec.structs.replace(
+    plan = msgspec.structs.replace(
         plan, part=number, domain_by=by, timeout_s=whole.timeout_s, fallback=whole.fallback, whole=True
     )
+    return _with_instead(plan, settled, config, state)
 
 
 def _splits(query: Query) -> bool:
@@ -170,19 +175,33 @@ def is_open(plan: Plan) -> bool:
     return plan.domain_by in _GUESSED
 
 
+def classified(plan: Plan, domain: str, by: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
+    """The plan with the domain that was found for it, and what is configured for that domain."""
+    plan = _in(domain, plan, query, config, state)
+    plan = msgspec.structs.replace(plan, domain_by=by, split=_split(query, plan.strategy, config))
+    return _with_instead(plan, query, config, state)
+
+
 def is_guess(plan: Plan) -> bool:
     """Whether nobody named the domain."""
     return plan.domain_by in _GUESSES
 
 
-def classified(plan: Plan, domain: str, by: str, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
-    """The plan with the domain that was found for it, and what is configured for that domain."""
-    settled = query.model_copy(update={"domain": domain})
+def _with_instead(plan: Plan, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
+    """The plan with that for the default domain, under the same terms, where its own domain is another and a guess."""
+    if not is_guess(plan) or plan.domain == config.default_domain:
+        return plan
+    instead = _in(config.default_domain, plan, query, config, state)
+    kept = {name: getattr(plan, name) for name in ("chat", "fallback", "part", "timeout_s", "whole")}
+    return msgspec.structs.replace(plan, instead=msgspec.structs.replace(instead, domain_by=INSTEAD, **kept))
+
+
+def _in(domain: str, plan: Plan, query: Query, config: RoutingConfig, state: RoutingState) -> Plan:
+    """The plan in a domain that the caller did not choose, with what is configured there."""
     try:
-        plan = make_plan(plan.request, settled, config, state)
+        return make_plan(plan.request, query.model_copy(update={"domain": domain}), config, state)
     except ValueError:  # what the caller chose contradicts what is configured there: the caller comes first
-        plan = msgspec.structs.replace(plan, domain=domain, route_domain=domain)
-    return msgspec.structs.replace(plan, domain_by=by, split=_split(query, plan.strategy, config))
+        return msgspec.structs.replace(plan, domain=domain, route_domain=domain)
 
 
 def _needs(query: Query) -> tuple[str, ...]:

@@ -257,7 +257,7 @@ class Requests:
         if gone is not None:
             self._cancelled(attempts, f"the caller took no more of the answer ({type(gone).__name__})")
             raise gone
-        more = hint(failure.kind, attempts.parts or (attempts.plan,))
+        more = hint(failure.kind, attempts.parts or (attempts.plan,), attempts.guessed)
         message = attempts.fit(clean(failure.message)) + more
         failure.add(more)
         fact = RequestFailed(

@@ -42,6 +42,15 @@ async def split() -> Asker:
     return node
 
 
+async def wrong_guess() -> Asker:
+    node = await Asker().open()
+    refusal = "'wisdom' is not a known function"
+    node.offer(node.connect(2), "calc", fails("invalid", refusal, after_s=0.1), domains=("mathematics",))
+    node.offer(node.connect(3), "poet", says("42", after_s=0.2))
+    await node.requests.ask({"content": "What is the sum of all wisdom?"})
+    return node
+
+
 async def broken_stream() -> Asker:
     node = await Asker().open()
     node.offer(node.connect(2), "poet", streams("Roses are ", then=fails("disconnected", "reset")))
@@ -69,6 +78,7 @@ STORIES: tuple[Callable[[], Awaitable[Asker]], ...] = (
     failover,
     consensus,
     split,
+    wrong_guess,
     broken_stream,
     rejected_and_cancelled,
 )

@@ -13,6 +13,7 @@ from mesh.experts.calls import AttemptFailed
 from mesh.experts.plan import Plan
 from mesh.experts.queries import QueryFailed
 from mesh.experts.strategies.best_peer import best_of
+from mesh.experts.strategies.guess import past_the_guess
 from mesh.experts.strategies.section import Section
 from mesh.experts.strategies.strategy import Result
 
@@ -67,14 +68,14 @@ class _Part:
 
     def __init__(self, whole: Attempts, plan: Plan) -> None:
         self._plan = plan
-        self.section = Section(whole.delivery, plan)
+        self.section = Section(whole.delivery, plan, lambda: self._attempts.plan.domain)
         self._attempts = whole.of(plan, self.section)
         self.outcome: Result | QueryFailed | None = None
         self._task: asyncio.Task[Result] | None = None
 
     async def begin(self) -> None:
         """Return once somebody was asked, or nobody can be."""
-        self._task = asyncio.create_task(best_of(self._attempts), name=f"part {self._plan.part}")
+        self._task = asyncio.create_task(past_the_guess(self._attempts, best_of), name=f"part {self._plan.part}")
         self._task.add_done_callback(lambda _: self._attempts.begun.set())
         await self._attempts.begun.wait()
 
@@ -95,7 +96,7 @@ class _Part:
 
     def end(self) -> PartEnd:
         """What the journal has of it."""
-        number, domain = self._plan.part, self._plan.domain
+        number, domain = self._plan.part, self._attempts.plan.domain
         if isinstance(self.outcome, QueryFailed):
             message = self._attempts.fit(clean(self.outcome.message))
             return PartEnd(part=number, domain=domain, error=self.outcome.kind, message=message)

@@ -5,6 +5,7 @@ while the caller has nothing of it, somebody else may still answer the part.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from mesh.experts.delivery import Delivery
 from mesh.experts.known import Target
@@ -15,12 +16,16 @@ from mesh.experts.strategies.strategy import Result
 
 
 class Section(Delivery):
-    """What an expert says to a part, on its way into the ``whole`` answer; without the space around it."""
+    """What an expert says to a part, on its way into the ``whole`` answer; without the space around it.
 
-    def __init__(self, whole: Delivery, plan: Plan) -> None:
+    ``domain`` tells in which it is asked by now.
+    """
+
+    def __init__(self, whole: Delivery, plan: Plan, domain: Callable[[], str]) -> None:
         super().__init__(None)
         self._whole = whole
         self._plan = plan
+        self._domain = domain
         self._before: str | None = None  # what precedes it, once it is its turn
         self._speaks: Target | None = None
         self._waiting: list[str] = []
@@ -76,4 +81,4 @@ class Section(Delivery):
 
     def _heading(self, by: Target | None) -> str:
         name = "no answer" if by is None else f"{by.expert} at {by.peer[-8:]}"
-        return f"## {self._plan.part}. {title_of(self._plan.content)} ({self._plan.domain}, {name})\n\n"
+        return f"## {self._plan.part}. {title_of(self._plan.content)} ({self._domain()}, {name})\n\n"
