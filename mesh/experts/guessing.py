@@ -25,3 +25,8 @@ def hint(kind: str, plans: Sequence[Plan], guessed: Sequence[str]) -> str:
     named = " and ".join(repr(domain) for domain in domains)
     subject = f"the domain {named} was" if len(domains) == 1 else f"the domains {named} were"
     return f"; {subject} guessed: {_HOW_TO_NAME}"
+
+
+def with_hint(message: str, more: str) -> str:
+    """A message that a hint goes on from, where there is one."""
+    return message.rstrip(".") + more if more else message

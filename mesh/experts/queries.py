@@ -246,11 +246,10 @@ class QueryFailed(MeshError):
         self.count = count
         self.parts = parts
 
-    def add(self, hint: str) -> None:
-        """Say more."""
-        self.message += hint
-        self.what = self.message
-        self.args = (self.message,)
+    def reword(self, message: str) -> None:
+        """Say it so."""
+        self.message = self.what = message
+        self.args = (message,)
 
 
 def parse_query(fields: Mapping[str, Any]) -> Query:

@@ -24,7 +24,7 @@ from mesh.experts.departures import Departures
 from mesh.experts.embedder import Embedder
 from mesh.experts.equivocation import Verify
 from mesh.experts.fair_share import has_room
-from mesh.experts.guessing import hint
+from mesh.experts.guessing import hint, with_hint
 from mesh.experts.keeping import ContentKeeper
 from mesh.experts.plan import Plan, classified, is_open, make_plan
 from mesh.experts.ports import LocalAsk, RemoteAsk
@@ -258,8 +258,8 @@ class Requests:
             self._cancelled(attempts, f"the caller took no more of the answer ({type(gone).__name__})")
             raise gone
         more = hint(failure.kind, attempts.parts or (attempts.plan,), attempts.guessed)
-        message = attempts.fit(clean(failure.message)) + more
-        failure.add(more)
+        message = with_hint(attempts.fit(clean(failure.message)), more)
+        failure.reword(with_hint(failure.message, more))
         fact = RequestFailed(
             request=failure.request,
             kind=failure.kind,

@@ -126,6 +126,12 @@ async def test_an_error_says_that_the_domain_was_guessed_and_what_to_do() -> Non
     assert "guessed" not in (await failed(node, domain="mathematics")).message
 
 
+async def test_a_hint_goes_on_where_a_sentence_ends() -> None:
+    node, _ = await asker(mathematics=fails("invalid", "It can: add."))
+    assert (await failed(node)).message == f"It can: add; the domain 'mathematics' was guessed: {HOW}"
+    assert (await failed(node, domain="mathematics")).message == "It can: add."
+
+
 async def test_where_the_default_domain_fails_too_both_are_named() -> None:
     node, _ = await asker(mathematics=fails("invalid", REFUSED), language=fails("failed", "broken"))
     failure = await failed(node)
