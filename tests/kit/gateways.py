@@ -11,6 +11,7 @@ from mesh.config import GatewayConfig
 from mesh.experts.calls import Emit
 from mesh.experts.known import Offer
 from mesh.experts.queries import Outcome, parse_query
+from mesh.gateway.models import Catalogue
 from mesh.gateway.server import GatewayServer
 from mesh.ids import new_id
 
@@ -78,7 +79,7 @@ async def serving(
     server = GatewayServer(
         GatewayConfig(**settings),
         requests,
-        lambda: known,
+        lambda: Catalogue(known, {}),
         keys=root / "keys.json",
         memory=root / "port",
         clock=SystemClock(),
