@@ -18,6 +18,9 @@ from mesh.events.vocabulary import FACTS
 from mesh.home import Home
 from mesh.identity import load_key_file
 
+# Who reads what goes into no terminal wants whole lines.
+_NO_LIMIT = 100_000
+
 
 def tail(
     *,
@@ -80,10 +83,6 @@ def _of_origin(wanted: str, home: Home) -> Callable[[str], bool]:
         own = load_key_file(home.key_file).peer_id
         return lambda origin: (origin == own) == (wanted == "own")
     return lambda origin: origin.endswith(wanted.removeprefix("…"))
-
-
-# Who reads what is no terminal wants whole lines.
-_NO_LIMIT = 100_000
 
 
 def _print_line(record: Record, only: str, is_of: Callable[[str], bool], options: ReadOptions) -> None:

@@ -6,20 +6,13 @@ from pydantic import BaseModel
 
 from mesh.config import Config, Section
 from mesh.config_document import BEGIN, END, described
+from tests.kit.documents import check_made_part
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_the_reference_is_that_of_the_code(refresh_golden: bool) -> None:
-    text = DOCUMENT.read_text()
-    before, found, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert found, f"{DOCUMENT} has lost the line {BEGIN}"
-    assert end, f"{DOCUMENT} has lost the line {END}"
-    expected = before + described() + after
-    if refresh_golden:
-        DOCUMENT.write_text(expected)
-    assert DOCUMENT.read_text() == expected, "run pytest tests/docs --refresh-golden"
+    check_made_part(DOCUMENT, BEGIN, END, described(), refresh=refresh_golden)
 
 
 def test_every_setting_is_there_and_says_what_it_is() -> None:

@@ -8,21 +8,14 @@ import pytest
 from mesh.projections.document import BEGIN, END, described
 from mesh.projections.folds import PROJECTIONS
 from mesh.projections.tables import METADATA, CheckpointRow, columns_of
+from tests.kit.documents import check_made_part
 from tests.kit.tables import empty_tables
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tables.md"
 
 
 def test_the_reference_is_that_of_the_code(refresh_golden: bool) -> None:
-    text = DOCUMENT.read_text()
-    before, found, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert found, f"{DOCUMENT} has lost the line {BEGIN}"
-    assert end, f"{DOCUMENT} has lost the line {END}"
-    expected = before + described() + after
-    if refresh_golden:
-        DOCUMENT.write_text(expected)
-    assert DOCUMENT.read_text() == expected, "run pytest tests/docs --refresh-golden"
+    check_made_part(DOCUMENT, BEGIN, END, described(), refresh=refresh_golden)
 
 
 def test_every_table_and_every_column_of_the_database_is_described() -> None:

@@ -103,9 +103,8 @@ class Connections(INotifee):
         return None if best is None or best.relayed else best
 
     def dialled(self, peer: str) -> Connection | None:
-        """A direct connection that we made by ourselves, or None."""
-        made = (one for one in self.all_of(peer) if not one.relayed and not one.wire.inbound and not one.wire.punched)
-        return next(made, None)
+        """A direct connection that we made, or None."""
+        return next((one for one in self.all_of(peer) if not one.relayed and not one.wire.inbound), None)
 
     @contextmanager
     def probing(self, peer: str) -> Iterator[None]:

@@ -48,13 +48,10 @@ class Pump:
     async def _to_peer(self) -> None:
         try:
             while data := await self._local.receive_some(CHUNK_BYTES):
-                await self._write(data)
+                await self._muxed.write(data)
             await self._stream.close_write()  # type: ignore[attr-defined]
         except (*STREAM_ENDED, *_LOCAL_ENDED):
             self._break()
-
-    async def _write(self, data: bytes) -> None:
-        await self._muxed.write(data)
 
     async def _to_node(self) -> None:
         try:
