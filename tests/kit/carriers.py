@@ -13,21 +13,31 @@ import itertools, os, sys
 if "mesh.p2p.host" in sys.orig_argv:
     from mesh.p2p.host.pump import Pump
 
-    numbers, streams = itertools.count(), {}
+    numbers, join = itertools.count(), Pump.__init__
 
-    def wrap(name, direction):
-        carry = getattr(Pump, name)
+    class Recorded:
+        def __init__(self, stream):
+            self._stream = stream
+            self._file = os.path.join(os.environ["CARRIED"], f"{os.getpid()}-{next(numbers)}")
 
-        async def carried(self, data):
-            number = streams.setdefault(self, next(numbers))
-            with open(os.path.join(os.environ["CARRIED"], f"{os.getpid()}-{number}-{direction}"), "ab") as file:
+        async def write(self, data):
+            self._keep("out", data)
+            await self._stream.write(data)
+
+        async def read(self, n):
+            data = await self._stream.read(n)
+            self._keep("in", data)
+            return data
+
+        def _keep(self, direction, data):
+            with open(f"{self._file}-{direction}", "ab") as file:
                 file.write(data)
-            await carry(self, data)
 
-        setattr(Pump, name, carried)
+    def joined(self, *args):
+        join(self, *args)
+        self._muxed = Recorded(self._muxed)
 
-    wrap("_write", "out")
-    wrap("_hand_over", "in")
+    Pump.__init__ = joined
 """
 
 
