@@ -22,6 +22,7 @@ from mesh.projections.process import ProjectorFailed, projector_process
 from mesh.projections.queries import Queries
 from mesh.projections.rebuild import rebuild, verify_rebuild
 from tests.kit.broker import open_journal, running_broker
+from tests.kit.processes import is_running
 
 pytestmark = pytest.mark.e2e
 LONG_S = 60.0
@@ -194,7 +195,7 @@ async def test_the_projector_ends_with_the_process_that_started_it(tmp_path: Pat
         pid = int(await asyncio.wait_for(parent.stdout.readline(), LONG_S))
         parent.kill()
         await parent.communicate()
-        await until(lambda: not Path(f"/proc/{pid}").exists())
+        await until(lambda: not is_running(pid))
 
 
 async def test_a_projector_that_cannot_start_says_why_and_exits_with_the_errors_code(tmp_path: Path) -> None:

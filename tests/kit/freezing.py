@@ -33,5 +33,5 @@ def frozen(pid: int) -> Iterator[None]:
 def _stopped(thread: Path) -> bool:
     try:
         return (thread / "stat").read_text().rpartition(")")[2].split()[0] in "TZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it was opened, and before it was read
         return True

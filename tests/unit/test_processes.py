@@ -4,12 +4,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import structlog
 
 from mesh.processes import SupervisedProcess, describe_exit, wait_for_exit
+from tests.kit.processes import is_running
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 STUBBORN = [
@@ -58,13 +58,6 @@ async def until(condition, deadline_s=20):
     async with asyncio.timeout(deadline_s):
         while not condition():
             await asyncio.sleep(0.01)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 async def test_it_runs_after_start_and_not_after_stop(tmp_path):

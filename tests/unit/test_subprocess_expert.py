@@ -22,6 +22,7 @@ from mesh.experts.backends.child import Child, ChildOptions, start_child
 from mesh.experts.backends.environment import clean_environment
 from mesh.experts.backends.subprocess import SubprocessBackend
 from mesh.experts.calls import Answer, AttemptFailed, Call
+from tests.kit.processes import is_running
 from tests.kit.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -150,14 +151,10 @@ async def test_what_the_program_started_ends_with_it():
     async with program(concurrency=1) as backend:
         work = asyncio.create_task(ask(backend, "child", pieces := []))
         await until(lambda: bool(pieces), what="the child's id")
-        child = psutil.Process(int(pieces[0]))
+        child = int(pieces[0])
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
-        await until(lambda: not _runs(child), what="the end of the child")
-
-
-def _runs(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        await until(lambda: not is_running(child), what="the end of the child")
 
 
 async def test_stopping_leaves_no_process():

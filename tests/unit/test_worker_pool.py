@@ -11,6 +11,7 @@ import pytest
 from mesh.errors import MeshError
 from mesh.experts.backends.worker_pool import WorkerOptions, WorkerPool
 from mesh.experts.calls import AttemptFailed
+from tests.kit.processes import is_running
 from tests.kit.waiting import until
 
 TARGET = "tests.kit.worker_jobs:run"
@@ -32,14 +33,7 @@ async def failure_of(running) -> AttemptFailed:
 
 
 async def gone(pid: int) -> None:
-    await until(lambda: not _alive(pid), what=f"the end of process {pid}")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
+    await until(lambda: not is_running(pid), what=f"the end of process {pid}")
 
 
 async def test_a_worker_is_reused(pool: WorkerPool):
