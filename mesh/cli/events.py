@@ -72,9 +72,12 @@ async def _tail(after: int, *, follow: bool, only: str, origin: str, options: Re
         last = await reader.last_position()
         first = max(1, last + after + 1 if after < 0 else after + 1)
         source = reader.follow(first) if follow else reader.read(first)
+        printed = 0
         async for batch in source:
-            for record in batch:
-                _print_line(record, only, is_of, options)
+            printed += sum(_print_line(record, only, is_of, options) for record in batch)
+    if not printed and (only or origin):
+        more = "" if first == 1 else "; --after 0 reads all"
+        print(f"mesh: of the events from {first} to {last} none is what was asked for{more}", file=sys.stderr)
 
 
 def _of_origin(wanted: str, home: Home) -> Callable[[str], bool]:
@@ -85,15 +88,14 @@ def _of_origin(wanted: str, home: Home) -> Callable[[str], bool]:
     return lambda origin: origin.endswith(wanted.removeprefix("…"))
 
 
-def _print_line(record: Record, only: str, is_of: Callable[[str], bool], options: ReadOptions) -> None:
+def _print_line(record: Record, only: str, is_of: Callable[[str], bool], options: ReadOptions) -> bool:
+    """Whether it is what was asked for; then it is printed."""
     event = decode(record)
-    if not is_of(event.origin):
-        return
-    if only and event.type != only and not event.type.startswith(only + "."):
-        return
+    if not is_of(event.origin) or (only and event.type != only and not event.type.startswith(only + ".")):
+        return False
     if options.json:
         print_json(as_json(record))
-        return
+        return True
     body = json.loads(record.payload)["data"]
     about = " ".join(f"{name}={_brief(value)}" for name, value in body.items())
     console(_NO_LIMIT).print(
@@ -102,6 +104,7 @@ def _print_line(record: Record, only: str, is_of: Callable[[str], bool], options
         no_wrap=True,
         markup=True,
     )
+    return True
 
 
 def _brief(value: Any) -> str:  # noqa: ANN401 - any JSON

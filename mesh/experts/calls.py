@@ -14,7 +14,7 @@ FailureKind = Literal[
     "expired",  # the deadline passed before or while it worked
     "cancelled",  # the caller took it back
     "unknown_expert",  # the peer does not serve it (any more)
-    "invalid",  # the expert cannot take this input; nobody else of the domain could either
+    "invalid",  # the expert cannot take this input; nobody else could either, unless it says retryable
     "failed",  # the expert raised
     "unavailable",  # its engine (model server, process) cannot be reached
     "disconnected",  # the connection to the peer was lost

@@ -217,8 +217,9 @@ async def _unforeseen(_request: Request, error: Exception) -> Response:
     return _error(Problem(500, f"The gateway failed: {type(error).__name__}", kind="server_error", code="failed"))
 
 
-async def _http_problem(_request: Request, error: Exception) -> Response:
+async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = "not_found" if error.status_code == 404 else "invalid"
-    body = Problem(error.status_code, str(error.detail), code=code).body()
+    message = f"{request.method} {request.url.path}: {error.detail}; GET /openapi.json says what there is"
+    body = Problem(error.status_code, message, code=code).body()
     return JSONResponse(body, status_code=error.status_code, headers=dict(error.headers or {}))

@@ -9,7 +9,8 @@ from mesh.gateway.server import refuse_an_open_door
 from mesh.health.rules.overrides import configured as configured_alerts
 from mesh.home import Home
 from mesh.p2p.access_control import configured as configured_access
-from mesh.p2p.addresses import check_listen, relays, static_peers
+from mesh.p2p.addresses import relays, static_peers
+from mesh.p2p.host_config import checked_network_key
 from mesh.p2p.sharing.policy import Policy
 
 
@@ -23,7 +24,7 @@ def check_settings(home: Home, config: Config, peer_id: str) -> None:
 
         parse_url(config.storage.url)
     overlay = config.overlay
-    check_listen(overlay.listen, private=bool(overlay.psk_file), certificate=bool(overlay.wss_certificate))
+    checked_network_key(home.root, overlay)
     static_peers([*overlay.peers, *relays(overlay.relays)], peer_id)
     static_peers(overlay.bootstrap, peer_id, "bootstrap")
     configured_access("block", overlay.block)

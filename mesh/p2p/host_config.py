@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mesh.config import OverlayConfig
 from mesh.errors import ConfigError
-from mesh.p2p.addresses import WEBRTC, udp_target_of
+from mesh.p2p import network_key
+from mesh.p2p.addresses import WEBRTC, check_listen, udp_target_of
 from mesh.p2p.host.limits import Limits
 from mesh.p2p.host.nat import NatSettings
 from mesh.p2p.host.relay_book import RelayLimits
@@ -16,6 +17,13 @@ from mesh.p2p.host.settings import WebSocketTls
 def file_in(home: Path, named: str) -> str:
     """A file of the configuration; relative ones are in the node's home. Empty stays empty."""
     return str(home / Path(named).expanduser()) if named else ""
+
+
+def checked_network_key(home: Path, config: OverlayConfig) -> bytes:
+    """The key of the private network, or empty. Raises ConfigError, also for what cannot be listened on."""
+    check_listen(config.listen, private=bool(config.psk_file), certificate=bool(config.wss_certificate))
+    check_packages(config.listen)
+    return network_key.read_file(Path(file_in(home, config.psk_file))) if config.psk_file else b""
 
 
 def limits(config: OverlayConfig) -> Limits:

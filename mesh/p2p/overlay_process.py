@@ -18,13 +18,11 @@ from mesh.config import OverlayConfig
 from mesh.errors import ListenError, MeshError
 from mesh.identity import Identity
 from mesh.keeper import Keeper
-from mesh.p2p import network_key
 from mesh.p2p.access import Access
-from mesh.p2p.addresses import check_listen
 from mesh.p2p.deliveries import Deliveries
 from mesh.p2p.host import wire
 from mesh.p2p.host.settings import HostSettings, hand_over
-from mesh.p2p.host_config import check_packages, file_in, limits, nat_settings, websocket_tls
+from mesh.p2p.host_config import checked_network_key, limits, nat_settings, websocket_tls
 from mesh.p2p.host_link import HostLink, LocalConnection
 from mesh.p2p.interfaces import dialable, interface_ips
 from mesh.p2p.overlay import (
@@ -122,7 +120,7 @@ class ProcessOverlay:
         self, handler: OverlayHandler, *, protocols: Sequence[str], topics: Sequence[str], dht: str = ""
     ) -> None:
         """See `Overlay.start`. Raises ConfigError for settings that cannot be meant."""
-        self._check_settings()
+        self._network_key = checked_network_key(self._home, self._config)
         self._deliveries.handler = handler
         self._protocols, self._topics, self._dht = tuple(protocols), tuple(topics), dht
         await self._link.open()
@@ -134,14 +132,6 @@ class ProcessOverlay:
             raise
         self._deliveries.release()
         self._watchdog.begin(self._watch())
-
-    def _check_settings(self) -> None:
-        config = self._config
-        check_listen(config.listen, private=bool(config.psk_file), certificate=bool(config.wss_certificate))
-        check_packages(config.listen)
-        self._network_key = (
-            network_key.read_file(Path(file_in(self._home, config.psk_file))) if config.psk_file else b""
-        )
 
     async def stop(self) -> None:
         """See `Overlay.stop`."""

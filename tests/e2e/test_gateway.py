@@ -273,7 +273,9 @@ async def test_bad_input_has_its_status_and_says_what_is_wrong(
 async def test_only_json_is_taken_and_other_paths_and_methods_are_refused(place: Place) -> None:
     async with httpx.AsyncClient(base_url=place.url, timeout=30) as client:
         assert (await client.post(CHAT, content=json.dumps(GOOD))).status_code == 415
-        assert (await client.get("/v1/nowhere")).json()["error"]["code"] == "not_found"
+        nowhere = (await client.get("/v1/nowhere")).json()["error"]
+        assert nowhere["code"] == "not_found"
+        assert nowhere["message"] == "GET /v1/nowhere: Not Found; GET /openapi.json says what there is"
         assert (await client.get(CHAT)).status_code == 405
         assert (await client.get("/healthz")).json() == {"status": "ok"}
         assert (await client.get("/readyz")).status_code == 200

@@ -1,6 +1,7 @@
 """Commands where no node runs: on an empty directory, and on the home of a node that was stopped."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -73,6 +74,16 @@ async def test_reading_needs_no_running_node(stopped: NodeProcess, command: str,
     ran = await mesh(stopped.home.root, *command.split())
     assert ran.code == 0, ran.errors
     assert word in ran.output
+
+
+async def test_a_tail_that_shows_nothing_says_what_it_looked_through(stopped: NodeProcess) -> None:
+    tail = ("events", "tail", "--no-follow")
+    some = await mesh(stopped.home.root, *tail, "--after", "-3", "--origin", "nobody")
+    every = await mesh(stopped.home.root, *tail, "--after", "0", "--origin", "nobody")
+    assert (some.code, some.output, every.code, every.output) == (0, "", 0, "")
+    assert re.search(r"of the events from \d+ to \d+ none is what was asked for; --after 0 reads all\n", some.errors)
+    assert re.search(r"of the events from 1 to \d+ none is what was asked for\n", every.errors)
+    assert "none" not in (await mesh(stopped.home.root, *tail, "--only", "node.stopped")).errors
 
 
 async def test_why_needs_no_running_node(stopped: NodeProcess) -> None:

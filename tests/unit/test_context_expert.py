@@ -117,10 +117,10 @@ async def test_several_passages_best_first():
     assert scores == sorted(scores, reverse=True)
 
 
-async def test_what_is_in_no_document_is_a_failure_that_another_expert_may_mend():
+async def test_what_is_in_no_document_is_invalid_here_and_another_expert_may_know():
     with pytest.raises(AttemptFailed, match="nothing in 5 documents is about that: the closest scores") as caught:
         await ask("What is the recipe for pancakes?")
-    assert (caught.value.kind, caught.value.retryable) == ("failed", True)
+    assert (caught.value.kind, caught.value.retryable) == ("invalid", True)
     assert (await ask("What is the recipe for pancakes?", min_score=-1)).text
 
 

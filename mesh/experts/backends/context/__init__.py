@@ -79,7 +79,8 @@ class ContextBackend:
                 if found
                 else "none"
             )
-            raise AttemptFailed("failed", f"nothing in {index.documents} documents is about that: {best}")
+            message = f"nothing in {index.documents} documents is about that: {best}"
+            raise AttemptFailed("invalid", message, retryable=True)
         text = "\n\n".join(_written(each) for each in good)
         await emit(text)
         return Answer(text=text, model=self.model)
