@@ -195,7 +195,8 @@ def test_streams_that_we_left_and_the_peer_keeps_are_given_up() -> None:
 def test_who_does_not_read_its_answers_is_not_read_either() -> None:
     async def main() -> None:
         async with facing() as (ours, peer):
-            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            assert ours.wire.socket is not None
+            ours.wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
             pings = b"".join(encode(Kind.PING, SYN, 0, number) for number in range(1 << 14))
             async with trio.open_nursery() as nursery:
 
