@@ -169,10 +169,12 @@ class Attempts:
         Raises AttemptFailed; a broken stream, of which the caller already has a part, is never retryable.
         """
         self._asked += (target,)
-        attempt = Attempt(self, self._services, target, delivery or Delivery(None))
+        delivery = delivery or Delivery(None)
+        attempt = Attempt(self, self._services, target, delivery)
         try:
             answered = await attempt.run(signed=signed)
         except AttemptFailed as failure:
+            delivery.unsay(target)
             self.failures.append(f"{target}: {failure.kind}")
             self._last_failure = failure.kind
             raise
@@ -195,9 +197,12 @@ class Attempts:
 
     @property
     def instead(self) -> Plan | None:
-        """What can be done yet where the domain was a wrong guess: the default domain's plan, with the tries left."""
+        """What can be done yet where the domain was a wrong guess: the default domain's plan, with the tries left.
+
+        Nothing for what was split: each of its parts has gone on by itself.
+        """
         plan = self.plan.instead
-        if plan is None or self.plan.fallback == "off" or not self._may_ask_on:
+        if plan is None or self.parts or self.plan.fallback == "off" or not self._may_ask_on:
             return None
         left = plan.attempts - self._tries
         offered = is_offered(self._services.state, plan, self.local)

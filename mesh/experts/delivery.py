@@ -45,6 +45,9 @@ class Delivery:
             raise AttemptFailed("cancelled", "the caller takes no more of the answer") from error
         self._has(text, by)
 
+    def unsay(self, by: Target) -> None:
+        """``by`` has failed: what it said and waits, where anything does, is not handed on any more."""
+
     def _has(self, text: str, by: Target) -> None:
         self.by = by
         self.length += len(text)

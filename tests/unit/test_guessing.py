@@ -254,3 +254,31 @@ async def test_parts_without_any_answer_are_told_with_the_domains_that_were_gues
     node, _ = await asker(mathematics=fails("invalid", REFUSED), coding=fails("invalid", "no Python"))
     failure = await failed(node, f"1. {QUESTION}\n2. Fix this Python function", strategy="distributed")
     assert failure.message.endswith(f"; the domains 'mathematics' and 'coding' were guessed: {HOW}")
+
+
+async def test_parts_that_were_refused_in_both_domains_are_not_asked_again_as_a_whole() -> None:
+    node, experts = await asker(
+        mathematics=fails("invalid", REFUSED), coding=fails("invalid", "no"), language=fails("invalid", "neither")
+    )
+    failure = await failed(node, f"1. {QUESTION}\n2. Fix this Python function", strategy="distributed")
+    assert [len(expert.asked) for expert in experts] == [1, 1, 2]
+    assert [step.part for step in await fell_back(node, failure.request)] == [1, 2]
+    assert failure.failures[-2:] == ("part 1: invalid", "part 2: invalid")
+    assert len(failure.failures) == 6
+
+
+async def test_what_was_said_to_a_part_before_it_was_refused_is_not_in_the_answer_to_it() -> None:
+    node, _ = await asker(
+        mathematics=streams("wrong ", then=fails("invalid", REFUSED)),
+        coding=streams("print", then=says("print", after_s=2)),
+        language=says("Paris", after_s=5),
+    )
+    told: list[str] = []
+
+    async def take(text: str) -> None:
+        told.append(text)
+
+    content = f"1. Fix this Python function\n2. {QUESTION}"
+    outcome = await node.requests.ask({"content": content, "strategy": "distributed"}, take)
+    assert "".join(told) == outcome.text
+    assert "wrong" not in outcome.text

@@ -100,6 +100,27 @@ async def test_what_waits_may_be_answered_by_somebody_else() -> None:
     assert "twtwo" not in who.text
 
 
+async def test_what_a_failed_expert_said_does_not_precede_the_answer_of_the_next() -> None:
+    who = await caller(streams("one", then=says("one", after_s=2)), streams("wrong ", then=fails("failed")))
+    peer = who.node.connect(9)
+    who.node.offer(peer, "other", says("right", after_s=5), domains=("language",), quality=0.1)
+    outcome = await who.ask(policy="weighted")
+    assert len(outcome.failures) == 1
+    assert who.text == outcome.text
+    assert outcome.text.endswith(f" (language, other at {peer[-8:]})\n\nright")
+
+
+async def test_nobody_else_is_asked_while_the_caller_takes_what_waited() -> None:
+    second = streams("two", then=fails("failed", "died", after_s=8))
+    who = await caller(streams("one", then=says("one", after_s=1)), second)
+    other = who.node.offer(who.node.connect(9), "other", says("right"), domains=("language",), quality=0.1)
+    who.pause_s = 5
+    outcome = await who.ask(policy="weighted")
+    assert [end.error for end in outcome.parts] == ["", "broken_stream"]
+    assert who.text == outcome.text
+    assert not other.asked
+
+
 async def test_a_section_that_breaks_off_says_so_and_the_others_follow() -> None:
     who = await caller(streams("one", then=fails("failed", "no engine"), every_s=1.0), says("two"))
     outcome = await who.ask()

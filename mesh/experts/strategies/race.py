@@ -40,6 +40,10 @@ class Lane(Delivery):
             raise AttemptFailed("cancelled", "another expert was faster")
         await self._delivery.piece(text, by)
 
+    def unsay(self, by: Target) -> None:
+        """See `Delivery`."""
+        self._delivery.unsay(by)
+
 
 class Race:
     """Asks the first of a decision, and hedges once. ``asked`` is everybody who was asked, in that order."""

@@ -41,11 +41,15 @@ class Section(Delivery):
         if not text or not self.streams:
             return
         async with self._order:
-            if by != self._speaks:  # who spoke before has failed, and the caller has nothing of that
-                self._speaks, self._waiting = by, []
+            self._speaks = by  # who spoke before has failed
             self._waiting.append(text)
             if not text.isspace():
                 await self._hand_on()
+
+    def unsay(self, by: Target) -> None:
+        """See `Delivery`."""
+        if by == self._speaks and not self.begun:
+            self._speaks, self._waiting = None, []
 
     async def turn(self, before: str) -> None:
         """The caller has, or may have, all that is ``before`` it: what waits goes by. Raises what `piece` raises."""
@@ -61,11 +65,11 @@ class Section(Delivery):
             return
         self._waiting = [said[len(said.rstrip()) :]]
         heading = "" if self.begun else self._whole.rest_of(f"{self._before}{self._heading(self._speaks)}")
+        self._has(fit, self._speaks)  # from here on nobody else is asked, also while the caller takes its time
         try:
             await self._whole.piece(heading + fit, self._speaks)
         finally:
             self.gone = self._whole.gone
-        self._has(fit, self._speaks)
 
     def ended(self, outcome: Result | QueryFailed) -> str:
         """All of it, of which the caller has the beginning: also where that is not what was answered in the end."""
