@@ -17,8 +17,7 @@ async def run_node(home: Home, config: Config, *, ready_fd: int | None = None) -
     stopping: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     _on_signals(lambda name: None if stopping.done() else stopping.set_result(f"received {name}"))
     node = Node(home, config)
-    await _unless(stopping, node.start())
-    if stopping.done():
+    if not await _is_done(node.start(), stopping):
         return
     garbage.settle()
     if ready_fd is not None:
@@ -40,13 +39,14 @@ def _on_signals(stop: Callable[[str], None]) -> None:
         loop.add_signal_handler(number, stop, number.name)
 
 
-async def _unless(stopping: asyncio.Future[Any], work: Coroutine[Any, Any, None]) -> None:
-    """Do the work, or give it up when the node is told to stop before it is done."""
+async def _is_done(work: Coroutine[Any, Any, None], stopping: asyncio.Future[Any]) -> bool:
+    """Do the work, or give it up when the node is told to stop before it is done: then it is not."""
     task = asyncio.create_task(work, name="start the node")
     both: list[asyncio.Future[Any]] = [task, stopping]
     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     if not task.done():
         task.cancel()
         await asyncio.wait([task])
-        return
+        return False
     task.result()
+    return True
