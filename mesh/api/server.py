@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import structlog
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.micro import add_service
 from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service, ServiceConfig
@@ -41,6 +42,7 @@ from mesh.ids import new_id
 
 log = structlog.get_logger(__name__)
 RECONNECT_S = 1
+_GOODBYE_S = 2.0
 _TAKEN_BACK = "the request was taken back, by its caller or because the node is stopping"
 Handler = Callable[[Request], Coroutine[Any, Any, None]]
 M = TypeVar("M", bound=BaseModel)
@@ -107,13 +109,13 @@ class ApiServer:
             await self._service.add_endpoint(EndpointConfig(name=name, subject=subject, handler=_guarded(handler)))
 
     async def stop(self) -> None:
-        """Take no more calls, cancel those that run, and disconnect."""
+        """Take no more calls, cancel those that run, and disconnect. Waits for no broker that is silent or lost."""
         if self._service is not None:
-            await self._service.stop()
+            await _soon(self._service.stop())
         for task in list(self._calls.values()):
             task.cancel()
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
-        await self._client.close()
+        await _soon(self._client.close())
 
     async def _ask(self, request: Request) -> None:
         message = _validated(AskMessage, request)
@@ -212,6 +214,15 @@ async def _error(request: Request, code: str, kind: str, message: str, asked: st
         return
     body = msgspec.json.encode({"kind": kind, "message": message, "request": asked})
     await request.respond_error(code, " ".join(message.split())[:400], data=body)
+
+
+async def _soon(goodbye: Coroutine[Any, Any, None]) -> None:
+    """Say goodbye to the broker, if it listens."""
+    try:
+        async with asyncio.timeout(_GOODBYE_S):
+            await goodbye
+    except (TimeoutError, OSError, RuntimeError, NatsError) as error:  # RuntimeError: uvloop's, of a closed transport
+        await _log_error(error)
 
 
 async def _log_error(error: Exception) -> None:
