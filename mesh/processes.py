@@ -17,6 +17,7 @@ from mesh.keeper import Keeper
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _TERM_GRACE_S = 5.0
+_ORDERLY = (0, -signal.SIGTERM)
 _BACKOFF_MIN_S = 0.1
 _BACKOFF_MAX_S = 10.0
 _LASTED_S = 30.0
@@ -85,7 +86,11 @@ class SupervisedProcess:
 
     async def stop(self) -> None:
         """End it: SIGTERM, then SIGKILL after ``grace_s``, five seconds."""
+        kept = self.keeper.task is not None
         await self.keeper.end()
+        if kept and self._process is not None and self._process.poll() is not None:
+            reason = describe_exit(self._process.returncode)
+            log.warning("process had ended before it was told to", process=self.name, reason=reason)
         await self._end()
 
     def kill(self) -> None:
@@ -141,7 +146,9 @@ class SupervisedProcess:
         process.terminate()
         try:
             async with asyncio.timeout(self._grace_s):
-                await wait_for_exit(process)
+                status = await wait_for_exit(process)
+            if status not in _ORDERLY:
+                log.warning("process did not end in order", process=self.name, reason=describe_exit(status))
         except TimeoutError:
             log.warning("process did not end when told to, and is killed", process=self.name, after_s=self._grace_s)
             process.kill()

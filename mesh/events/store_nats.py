@@ -173,6 +173,10 @@ class NatsEventStore:
         """See `EventReader.scan`."""
         return self._reader.scan(first)
 
+    def give_up(self, reason: str) -> None:
+        """Wait for nothing that is not stored by now: whoever does is told so."""
+        self._fail(JournalError(reason, remedy="Start the node again once its broker serves."))
+
     async def close(self) -> None:
         """See `EventStore.close`. Waits no longer than ``flush_s``."""
         try:

@@ -22,12 +22,15 @@ from mesh.history import NodeHistory
 from mesh.home import Home
 from mesh.identity import Identity
 from mesh.journals import snapshot_files
+from mesh.keeper import Keeper
 from mesh.node.lifetime import Lifetime
 from mesh.p2p.access_state import AccessState
 from mesh.p2p.peer_book import PeerBook
 from mesh.p2p.sharing.feeds import FeedBook
 from mesh.p2p.sharing.policy import Policy
 
+# For how long an event may be on its way to the store while the node stops.
+_PATIENCE_S = 5.0
 log = structlog.get_logger(__name__)
 
 
@@ -64,11 +67,15 @@ class Journaling:
         self._snapshots = Snapshotter(snapshot_files(home, config, peer_id), states)
         self.journal = Journal(peer_id, self.store, clock, folds=[state.apply for state in states.values()])
         self._sealer = Sealer(self.journal, identity, home, clock=clock)
+        self._patience = Keeper("wait for the broker no longer")
+        self._clock = clock
 
     async def open(self, life: Lifetime, name: str) -> None:
         """Resume from what is stored, and record that the node called ``name`` has started. Raises JournalError."""
+        life.finally_await(self._patience.end)
         life.finally_await(self.journal.close)
         resumed_from = await self.journal.open(self._snapshots.resume)
+        life.first_call(lambda: self._patience.begin(self._lose_patience()))
         await self._snapshots.watch(self.journal)
         life.finally_await(self._snapshots.stop)
         life.watch(self._snapshots.keeper.task)
@@ -84,6 +91,14 @@ class Journaling:
     def emit(self, fact: Fact) -> Emission:
         """Record a fact about this node."""
         return self.journal.emit(fact, subject=self.journal.origin)
+
+    async def _lose_patience(self) -> None:
+        """A node that stops does not wait for a broker that is away: what it owes for so long is given up."""
+        owed = 0
+        while not owed or self.journal.stored_position >= owed:
+            owed = self.journal.stored_position + 1 if self.journal.backlog else 0
+            await self._clock.sleep(_PATIENCE_S)
+        self.store.give_up(f"the broker stored nothing for {_PATIENCE_S:g} s while the node stopped")
 
     async def _say_goodbye(self) -> None:
         try:

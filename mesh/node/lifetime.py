@@ -28,6 +28,7 @@ class Lifetime:
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
         self._vital: list[asyncio.Future[Any]] = []
+        self._at_first: list[Callable[[], object]] = []
 
     def hold(self, resource: AbstractContextManager[object]) -> None:
         """Enter ``resource``, and leave it at the end."""
@@ -51,6 +52,10 @@ class Lifetime:
         """Call ``last()`` at the end."""
         self._stack.callback(last)
 
+    def first_call(self, first: Callable[[], object]) -> None:
+        """Call ``first()`` when the end begins."""
+        self._at_first.append(first)
+
     def watch(self, *tasks: asyncio.Future[Any] | None) -> None:
         """When one of these is done, the whole has `failed`; None is not there to be watched."""
         self._vital += [task for task in tasks if task is not None]
@@ -72,4 +77,6 @@ class Lifetime:
 
     async def end(self) -> None:
         """End everything; again: no-op."""
+        while self._at_first:
+            self._at_first.pop()()
         await self._stack.aclose()

@@ -17,6 +17,11 @@ STUBBORN = [
     "-c",
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)",
 ]
+FAILING = [
+    sys.executable,
+    "-c",
+    "import signal, sys; signal.signal(15, lambda *_: sys.exit(3)); print('up', flush=True); signal.pause()",
+]
 
 
 class Watched:
@@ -157,6 +162,23 @@ async def test_a_stop_during_a_restart_leaves_no_process(tmp_path):
         await until(lambda: child.exits)
     assert child.process.pid is None
     assert child.restarts.empty()
+
+
+async def test_one_that_has_ended_when_it_is_told_to_is_said_so(tmp_path):
+    with structlog.testing.capture_logs() as logged:
+        async with Watched(tmp_path) as child:
+            child.process._process.kill()
+            child.process._process.wait()
+    told = [(one["event"], one["process"], one["reason"]) for one in logged if "restart_in_s" not in one]
+    assert told == [("process had ended before it was told to", "child", "killed by SIGKILL")]
+
+
+async def test_one_that_fails_while_it_ends_is_said_so(tmp_path):
+    with structlog.testing.capture_logs() as logged:
+        async with Watched(tmp_path, FAILING):
+            pass
+    told = [(one["event"], one["reason"]) for one in logged]
+    assert told == [("process did not end in order", "exited with status 3")]
 
 
 async def test_one_that_ignores_sigterm_is_killed_and_said_so(tmp_path):
