@@ -88,7 +88,7 @@ class SupervisedProcess:
         """End it: SIGTERM, then SIGKILL after ``grace_s``, five seconds."""
         kept = self.keeper.task is not None
         await self.keeper.end()
-        if kept and self._process is not None and self._process.poll() is not None:
+        if kept and self._process is not None and self._process.poll() not in (None, *_ORDERLY):
             reason = describe_exit(self._process.returncode)
             log.warning("process had ended before it was told to", process=self.name, reason=reason)
         await self._end()

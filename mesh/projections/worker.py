@@ -77,10 +77,21 @@ async def _finish(runner: Runner, reader: EventReader) -> None:
     """Fold what is stored by now, the node's last word too, as far as there is time."""
     try:
         async with asyncio.timeout(LAST_S):
-            await catch_up(runner, reader)
-    except (TimeoutError, BrokerError, CheckpointMoved) as error:
+            while not await _caught_up(runner, reader):
+                pass
+    except (TimeoutError, BrokerError) as error:
         reason = str(error) or type(error).__name__
         log.warning("stopped before all that is stored was projected", position=runner.position, reason=reason)
+
+
+async def _caught_up(runner: Runner, reader: EventReader) -> bool:
+    """Whether all that is stored is in the tables, and nobody moved them meanwhile."""
+    try:
+        await catch_up(runner, reader)
+    except CheckpointMoved as moved:
+        log.info("the tables were moved by somebody else", position=moved.position)
+        return False
+    return True
 
 
 async def run(home: Home, ready_fd: int | None) -> None:

@@ -10,6 +10,7 @@ import structlog
 from mesh.events.envelope import Record
 from mesh.projections import worker
 from mesh.projections.queries import Queries
+from mesh.projections.rebuild import rebuild
 from tests.kit.records import some
 from tests.kit.tables import ListReader
 
@@ -32,13 +33,15 @@ class Quiet(ListReader):
         yield self.records[first:]
 
 
-async def stopped(url: str, reader: Quiet, *, stuck: bool) -> int:
+async def stopped(url: str, reader: Quiet, *, stuck: bool = False, rebuilt: bool = False) -> int:
     """Where the tables are, once a projector has ended that knew five of seven events."""
     ready = asyncio.Event()
     projecting = asyncio.create_task(worker.project(url, reader, ready.set))
     await ready.wait()
     async with Queries(url) as tables:
         await tables.wait_for(5)
+        if rebuilt:
+            await rebuild(url, reader)
         reader.records, reader.stuck = JOURNAL, stuck
         projecting.cancel()
         await asyncio.wait([projecting], timeout=60)
@@ -47,7 +50,11 @@ async def stopped(url: str, reader: Quiet, *, stuck: bool) -> int:
 
 
 async def test_what_was_stored_is_projected_before_it_ends(tmp_path: Path) -> None:
-    assert await stopped(f"sqlite:///{tmp_path}/state.sqlite", Quiet(JOURNAL[:5]), stuck=False) == 7
+    assert await stopped(f"sqlite:///{tmp_path}/state.sqlite", Quiet(JOURNAL[:5])) == 7
+
+
+async def test_it_is_also_in_tables_that_were_rebuilt_meanwhile(tmp_path: Path) -> None:
+    assert await stopped(f"sqlite:///{tmp_path}/state.sqlite", Quiet(JOURNAL[:5]), rebuilt=True) == 7
 
 
 async def test_a_broker_that_does_not_answer_does_not_hold_it_up(
