@@ -53,8 +53,9 @@ class Offer(msgspec.Struct):
 
 
 class Withdrawn(msgspec.Struct):
-    """What an expert was offered for until somebody withdrew it, ``at`` (Unix seconds). Others may offer it still."""
+    """What an expert was offered for until its peer withdrew it, ``at`` (Unix seconds). Others may offer it still."""
 
+    expert: str
     domains: tuple[str, ...]
     at: float
 

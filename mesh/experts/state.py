@@ -186,8 +186,8 @@ def _withdraw(state: RoutingState, target: Target, event: Event) -> None:
     if not offers:
         state.offers.pop(target.peer, None)
     if offer is not None:
-        state.withdrawn.pop(target.expert, None)
-        state.withdrawn[target.expert] = Withdrawn(offer.domains, event.at)
+        state.withdrawn.pop(str(target), None)
+        state.withdrawn[str(target)] = Withdrawn(target.expert, offer.domains, event.at)
         if len(state.withdrawn) > REMEMBERED:
             del state.withdrawn[next(iter(state.withdrawn))]
 

@@ -61,10 +61,9 @@ def choose(model: str, catalogue: Catalogue, now: float) -> Choice:
 
 def _withdrawn_at(model: str, catalogue: Catalogue) -> float:
     """When it was last withdrawn; -inf: never, as far as is remembered."""
-    if (expert := catalogue.withdrawn.get(model)) is not None:
-        return expert.at
     domain = model.removeprefix(_PREFIX) if model.startswith(_PREFIX) else ""
-    return max((each.at for each in catalogue.withdrawn.values() if domain in each.domains), default=float("-inf"))
+    gone = (each.at for each in catalogue.withdrawn.values() if model == each.expert or domain in each.domains)
+    return max(gone, default=float("-inf"))
 
 
 def owner_of(name: str, offers: Offers) -> str:

@@ -72,6 +72,14 @@ def test_who_offers_it_still_is_asked() -> None:
     assert choose("poet", there, EPOCH + 5) == Choice("poet", "")
 
 
+def test_two_of_one_name_that_go_away_take_both_their_domains_with_them_for_a_while() -> None:
+    gone = catalogue(
+        offered("a", "helper", domains=("language",)), offered("b", "helper", domains=("coding",)), STARTED
+    )
+    for model in ("helper", "mesh/language", "mesh/coding"):
+        assert refusal(model, gone, 30).status == 503
+
+
 def test_the_longest_gone_are_forgotten() -> None:
     facts: list[Fact] = []
     for number in range(REMEMBERED + 1):
@@ -79,4 +87,5 @@ def test_the_longest_gone_are_forgotten() -> None:
         facts.append(ExpertExpired(peer="a", expert=f"e{number}", reason="withdrawn"))
     gone = catalogue(*facts)
     assert len(gone.withdrawn) == REMEMBERED
-    assert "e0" not in gone.withdrawn
+    assert "a/e0" not in gone.withdrawn
+    assert "a/e1" in gone.withdrawn
