@@ -4,6 +4,7 @@ from mesh.errors import MeshError
 
 _REMEDIES = {
     "no_candidates": "`mesh experts` lists who serves what; config.toml declares more.",
+    "lacks_feature": "Name another expert, or a domain.",
 }
 
 

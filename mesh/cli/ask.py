@@ -103,6 +103,8 @@ async def _ask(content: str, options: ReadOptions, choices: dict[str, Any]) -> N
         f"attempts {outcome.attempts}; mesh why {outcome.request}]",
         file=sys.stderr,
     )
+    if outcome.fallback:
+        print(f"fallback    {outcome.fallback}", file=sys.stderr)
     print_votes(outcome)
 
 

@@ -145,7 +145,12 @@ class Story:
         for vote in outcome.votes:
             mark = "agrees" if vote.agrees else "DISSENTS"
             self._screen.step(f"{self.name_of(vote.peer)}/{vote.expert} {mark}, signed {vote.answer_digest[:12]}")
-        self._screen.done(f"agreement {outcome.agreement:.0%}")
+        count = outcome.count
+        assert count is not None
+        for target in count.laggards:
+            peer, _, expert = target.partition("/")
+            self._screen.step(f"{self.name_of(peer)}/{expert} had not answered when the outcome was certain")
+        self._screen.done(f"{count.support} of {count.asked} asked agree, {count.quorum} were needed")
 
     async def explain(self, outcome: Outcome) -> None:
         """`mesh why` of the request that failed over."""

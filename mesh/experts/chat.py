@@ -67,6 +67,13 @@ def text_of(message: Message) -> str:
     return "\n".join(str(text) for text in texts)
 
 
+def shows_something(chat: Mapping[str, JsonValue]) -> bool:
+    """Whether the last message of the user has more in it than words: pictures, sounds, files."""
+    messages: Sequence[Any] = chat["messages"]  # type: ignore[assignment]
+    content = next((message.get("content") for message in reversed(messages) if message["role"] == "user"), None)
+    return isinstance(content, list) and any(not isinstance(part.get("text"), str) for part in content)
+
+
 def ask_instead(chat: Mapping[str, JsonValue], asked: str, text: str) -> dict[str, JsonValue] | None:
     """The same conversation with ``text`` for its last question; None where that is not just the text ``asked``."""
     messages: Sequence[Any] = chat["messages"]  # type: ignore[assignment]

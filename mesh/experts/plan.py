@@ -6,7 +6,7 @@ from pydantic import JsonValue
 from mesh.config import ContentPolicy, RoutingConfig
 from mesh.experts.answers import digest
 from mesh.experts.calls import Task
-from mesh.experts.chat import encode_chat
+from mesh.experts.chat import encode_chat, shows_something
 from mesh.experts.domains import Classified, classify
 from mesh.experts.parts import part_id
 from mesh.experts.queries import AUTO, DOMAINS, Query
@@ -211,6 +211,8 @@ def _needs(query: Query) -> tuple[str, ...]:
         needs.add("embeddings")
     if query.chat is not None and query.chat.get("tools"):
         needs.add("tools")
+    if query.chat is not None and shows_something(query.chat):
+        needs.add("chat")
     return tuple(sorted(needs))
 
 

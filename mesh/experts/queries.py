@@ -94,8 +94,9 @@ class Query(BaseModel):
     to exactly this will do, ``off``: it will not.
     ``chat`` is a conversation (`mesh.experts.chat`) for experts that take one; ``content`` is then its last question,
     unless it is given. ``task`` ``embed`` asks for the vectors of a JSON list of texts. ``needs`` are features without
-    which an expert is not asked; tools and ``embed`` need theirs anyway. ``conversation`` is whatever the caller calls
-    the one that this belongs to: the policy ``sticky`` sends all of it to the same expert.
+    which an expert is not asked; tools, ``embed`` and pictures in the last question need theirs anyway.
+    ``conversation`` is whatever the caller calls the one that this belongs to: the policy ``sticky`` sends all of it to
+    the same expert.
     ``keep`` is what journals may keep of the texts, where that is less than they are configured to; other nodes are
     asked for no more than that, too.
     ``split`` says when `distributed` asks the parts of a text one by one (`mesh.experts.parts`): ``auto``, when they
@@ -140,6 +141,8 @@ class Query(BaseModel):
         chat, parts = fields.get("chat"), fields.get("parts")
         if isinstance(chat, dict) and not fields.get("content"):
             fields = {**fields, "content": question_of(check_chat(chat))}
+            if not fields["content"]:
+                raise ValueError("no message of the chat has any text")
         elif isinstance(parts, list | tuple) and parts:
             fields = {**fields, "content": _joined(fields.get("content"), parts)}
         return {"content": "", **fields}
@@ -218,13 +221,13 @@ class QueryFailed(MeshError):
     """The request was taken up and has no answer.
 
     ``kind`` is that of the attempt that decided it (`mesh.experts.calls.FailureKind`), or ``no_candidates``,
-    ``no_quorum``, ``broken_stream``, ``too_large``. ``partial`` is what a broken stream had delivered,
-    ``retry_after_s`` when it may be worth to ask again; 0: not known.
+    ``lacks_feature``, ``no_quorum``, ``broken_stream``, ``too_large``. ``partial`` is what a broken stream had
+    delivered, ``retry_after_s`` when it may be worth to ask again; 0: not known.
     """
 
     def __init__(
         self,
-        kind: "FailureKind | Literal['no_candidates', 'no_quorum', 'broken_stream', 'too_large']",
+        kind: "FailureKind | Literal['no_candidates', 'lacks_feature', 'no_quorum', 'broken_stream', 'too_large']",
         message: str,
         *,
         request: str = "",

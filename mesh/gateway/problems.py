@@ -3,6 +3,7 @@
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from mesh.errors import MeshError
 
@@ -10,6 +11,7 @@ from mesh.errors import MeshError
 _KINDS: dict[str, tuple[int, str]] = {
     "invalid": (400, "invalid_request_error"),
     "model_not_found": (404, "invalid_request_error"),
+    "lacks_feature": (404, "invalid_request_error"),
     "overloaded": (429, "rate_limit_error"),
     "stopping": (503, "server_error"),
     "no_candidates": (503, "server_error"),
@@ -79,8 +81,15 @@ def problem_of(error: MeshError) -> Problem:
 def invalid_body(error: ValidationError) -> Problem:
     """What a client is told of a body that is not as it should be: each field, its value, and what is allowed."""
     found = error.errors(include_url=False)
-    lines = [f"{_path(each['loc'])} = {_shown(each['input'])}: {each['msg']}" for each in found[:_MAX_PROBLEMS]]
+    lines = [_said(each) for each in found[:_MAX_PROBLEMS]]
     return Problem(400, "; ".join(lines), code="invalid", param=_path(found[0]["loc"]))
+
+
+def _said(problem: ErrorDetails) -> str:
+    path = _path(problem["loc"])
+    if problem["type"] == "missing":
+        return f"{path} is missing"
+    return f"{path} = {_shown(problem['input'])}: {problem['msg']}"
 
 
 def _path(parts: tuple[int | str, ...]) -> str:

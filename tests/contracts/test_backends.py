@@ -270,6 +270,7 @@ def test_concurrency_is_never_more_than_the_backend_can(case: Case):
     ("backend", "options", "message"),
     [
         ("python", {"path": "no.such.module:f"}, "cannot be imported"),
+        ("python", {"path": "no/such_file.py:f"}, "there is no file /.*/no/such_file.py"),
         ("python", {"path": "json:nothing"}, "cannot be imported"),
         ("python", {"path": "json:__name__"}, "not a callable"),
         ("context", {"folder": "/no/such/folder"}, "does not exist"),

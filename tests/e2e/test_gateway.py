@@ -215,6 +215,8 @@ async def test_embeddings_in_both_encodings(place: Place, name: str) -> None:
 
 
 CHAT = "/v1/chat/completions"
+WORDS = [{"type": "text", "text": "1+1"}]
+PICTURE = {"type": "image_url", "image_url": {"url": "data:,"}}
 GOOD = {"model": "solver", "messages": [{"role": "user", "content": "1+1"}]}
 
 
@@ -224,7 +226,9 @@ GOOD = {"model": "solver", "messages": [{"role": "user", "content": "1+1"}]}
         (CHAT, {**GOOD, "model": "nobody"}, 404, "does not exist"),
         (CHAT, {**GOOD, "model": "mesh/astrology"}, 404, "mesh/astrology"),
         (CHAT, {**GOOD, "messages": []}, 400, "messages"),
-        (CHAT, {**GOOD, "messages": [{"role": "user", "content": ""}]}, 400, "content"),
+        (CHAT, {**GOOD, "messages": [{"role": "user", "content": ""}]}, 400, "no message of the chat has any text"),
+        (CHAT, {**GOOD, "messages": [{"role": "user", "content": [*WORDS, PICTURE]}]}, 404, "it does not offer chat"),
+        (CHAT, {**GOOD, "messages": [{"role": "user", "content": [PICTURE]}]}, 400, "no message of the chat has any"),
         (CHAT, {**GOOD, "messages": [{"role": "robot", "content": "x"}]}, 400, "role"),
         (CHAT, {**GOOD, "messages": "hello"}, 400, "messages"),
         (CHAT, {**GOOD, "temperature": "hot"}, 400, "temperature"),
@@ -234,7 +238,7 @@ GOOD = {"model": "solver", "messages": [{"role": "user", "content": "1+1"}]}
         (CHAT, {**GOOD, "mesh": {"timeout_s": -1}}, 400, "timeout_s"),
         (CHAT, {**GOOD, "mesh": {"strategy": "hope"}}, 400, "strategy"),
         (CHAT, {**GOOD, "mesh": {"unknown": 1}}, 400, "unknown"),
-        (CHAT, {"model": "solver"}, 400, "messages"),
+        (CHAT, {"model": "solver"}, 400, "messages is missing"),
         (CHAT, [], 400, "body"),
         (CHAT, "\ud800", 400, "JSON"),
         (CHAT, b"{", 400, "JSON"),
@@ -245,7 +249,7 @@ GOOD = {"model": "solver", "messages": [{"role": "user", "content": "1+1"}]}
         ("/v1/completions", {"model": "solver", "prompt": ""}, 400, "prompt"),
         ("/v1/completions", {"model": "solver", "prompt": ["1", "2"], "stream": True}, 400, "one prompt"),
         ("/v1/embeddings", {"model": "vectors", "input": []}, 400, "1 to 2048"),
-        ("/v1/embeddings", {"model": "solver", "input": "x"}, 503, "lacks_feature"),
+        ("/v1/embeddings", {"model": "solver", "input": "x"}, 404, "it does not offer embeddings"),
         ("/v1/responses", {"model": "solver", "input": [{"type": "picture"}]}, 400, "picture"),
         ("/v1/responses", {"model": "solver", "input": "x", "previous_response_id": "y"}, 400, "previous_response_id"),
     ],

@@ -4,7 +4,7 @@ import pytest
 
 from mesh.experts.backends.messages import ToolCalls, texts_of
 from mesh.experts.calls import AttemptFailed, Call
-from mesh.experts.chat import check_chat, decode_chat, encode_chat, question_of
+from mesh.experts.chat import check_chat, decode_chat, encode_chat, question_of, shows_something
 from mesh.experts.queries import parse_query
 
 TALK = {
@@ -22,6 +22,13 @@ def test_the_question_is_what_the_user_said_last():
     assert parse_query({"chat": TALK}).content == "And three?"
     assert parse_query({"chat": TALK, "content": "else"}).content == "else"
     assert question_of({"messages": [{"role": "system", "content": "Say hello."}]}) == "Say hello."
+
+
+def test_a_picture_beside_the_last_question_is_more_than_words():
+    assert shows_something(TALK)
+    before = {"messages": [*TALK["messages"], {"role": "user", "content": [{"type": "text", "text": "And five?"}]}]}
+    assert not shows_something(before)
+    assert not shows_something({"messages": [{"role": "system", "content": "Say hello."}]})
 
 
 def test_a_chat_comes_back_as_it_was_sent():
@@ -54,7 +61,7 @@ def test_a_query_must_ask_something():
         parse_query({"content": ""})
     with pytest.raises(ValueError, match="content"):
         parse_query({})
-    with pytest.raises(ValueError, match="content"):
+    with pytest.raises(ValueError, match="no message of the chat has any text"):
         parse_query({"chat": {"messages": [{"role": "user", "content": ""}]}})
 
 

@@ -57,6 +57,11 @@ class PythonBackend:
             function: object = await asyncio.to_thread(_load, module)
             for part in name.split("."):
                 function = getattr(function, part)
+        except _NoFile as error:
+            raise MeshError(
+                f"{self._path} cannot be imported: {error}",
+                remedy="Correct options.path; relative to where the node was started, so best from the root.",
+            ) from error
         except Exception as error:
             raise MeshError(
                 f"{self._path} cannot be imported: {type(error).__name__}: {error}",
@@ -134,10 +139,16 @@ class PythonBackend:
         return result
 
 
+class _NoFile(Exception):
+    """Said with its whole path."""
+
+
 def _load(module: str) -> ModuleType:
     if not module.endswith(".py"):
         return importlib.import_module(module)
     file = Path(module).resolve()
+    if not file.is_file():
+        raise _NoFile(f"there is no file {file}")
     spec = importlib.util.spec_from_file_location(f"mesh_expert_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is not a Python file")

@@ -15,7 +15,7 @@ from mesh.experts.strategies.best_peer import best_of
 from mesh.experts.strategies.guess import past_the_guess
 
 # What no other expert would do better, or nobody waits for any more.
-_FINAL = frozenset({"invalid", "cancelled", "expired", "no_candidates", "broken_stream"})
+_FINAL = frozenset({"invalid", "cancelled", "expired", "no_candidates", "lacks_feature", "broken_stream"})
 
 
 async def run_strategy(attempts: Attempts) -> Result:

@@ -8,6 +8,7 @@ from mesh.events.vocabulary.requests import Count, PartEnd, Vote
 from mesh.experts.attempt import Answered
 from mesh.experts.attempts import Attempts
 from mesh.experts.calls import AnswerFormat, Passed
+from mesh.experts.candidates import Exclusion
 from mesh.experts.known import Target
 from mesh.experts.queries import QueryFailed
 from mesh.experts.routing import RoutingDecision
@@ -68,7 +69,16 @@ def nobody(attempts: Attempts, decision: RoutingDecision) -> QueryFailed:
     wanted = f"the expert {plan.expert!r}" if plan.expert else f"the domain {plan.domain!r}"
     if plan.strategy == "local_only":
         wanted += " on this node"
-    reasons = [f"{one.expert} at {one.peer[-8:]}: {one.reason}" for one in decision.excluded[:5]]
+    reasons = [f"{one.expert} at {one.peer[-8:]}: {_why_not(one)}" for one in decision.excluded[:5]]
     why = "; ".join(reasons) if reasons else f"nobody offers it ({decision.other_domains} experts serve something else)"
-    overloaded = bool(decision.excluded) and all(one.reason == "overloaded" for one in decision.excluded)
-    return QueryFailed("overloaded" if overloaded else "no_candidates", f"no expert is left to ask for {wanted}: {why}")
+    message = f"no expert is left to ask for {wanted}: {why}"
+    excluded_for = {one.reason for one in decision.excluded}
+    if excluded_for == {"overloaded"}:
+        return QueryFailed("overloaded", message)
+    if plan.expert and excluded_for == {"lacks_feature"}:  # today and tomorrow
+        return QueryFailed("lacks_feature", message)
+    return QueryFailed("no_candidates", message)
+
+
+def _why_not(excluded: Exclusion) -> str:
+    return f"{excluded.reason} ({excluded.detail})" if excluded.reason == "lacks_feature" else excluded.reason
