@@ -5,6 +5,9 @@ py-libp2p 0.8.1 takes that to mean that they are not told of messages either (IH
 publishes to its neighbours alone. So who has one connection, to a node that has enough neighbours, neither hears nor is
 heard. The specification of gossipsub v1.1 has neither: backing off is about GRAFT alone, and own messages go to every
 peer that wants them ("flood publishing").
+
+Its heartbeat, which tells and prunes, slows down to one in 30 or 60 s where it finds the mesh in less than good health:
+the numbers are made for a heartbeat of two minutes.
 """
 
 import random
@@ -13,6 +16,7 @@ from collections.abc import Iterable
 
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
+from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.score import ScoreParams, TopicScoreParams
 
 # Few nodes: degree, low, high. The default heartbeat is two minutes.
@@ -67,6 +71,13 @@ class Router(GossipSub):
             for peer in random.sample(others, count):
                 told[peer][topic] = fresh
         return told
+
+    def _adapt_heartbeat_parameters(self, health: float) -> None:
+        """See `GossipSub`; the heartbeat stays what it is, whatever the mesh is like."""
+
+    async def emit_control_message(self, control_msg: rpc_pb2.ControlMessage, to_peer: ID) -> None:
+        """See `GossipSub`; without the signed record of our addresses, which is most of it, and which nobody needs."""
+        self.send_rpc(to_peer, rpc_pb2.RPC(control=control_msg), priority=True)
 
     def _subscribed(self, topic: str) -> list[ID]:
         peers = self.pubsub.peer_topics.get(topic, ()) if self.pubsub is not None else ()
