@@ -30,7 +30,7 @@ from mesh.p2p.sharing.feeds import FeedBook
 from mesh.p2p.sharing.policy import Policy
 
 # For how long an event may be on its way to the store while the node stops.
-_PATIENCE_S = 5.0
+_PATIENCE_S = 10.0
 log = structlog.get_logger(__name__)
 
 

@@ -36,7 +36,7 @@ async def test_a_node_whose_broker_is_gone_for_good_stops_and_says_what_was_not_
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen([find_server(), "-c", str(settings)], stdout=log, stderr=log)
     try:
-        await until(lambda: serves(BrokerAddress(url)), within=30, what="the server did not come up")
+        await until(lambda: serves(BrokerAddress(url)), within=60, what="the server did not come up")
         await node.start()
     finally:
         server.kill()
@@ -44,7 +44,7 @@ async def test_a_node_whose_broker_is_gone_for_good_stops_and_says_what_was_not_
     assert node.process is not None
     node.process.terminate()
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await wait_for_exit(node.process) == 0
     finally:
         node.process.kill()
