@@ -128,6 +128,7 @@ async def test_what_cannot_be_answered_says_why(
     nodes: Nodes, arguments: list[str], stdin: str, words: list[str]
 ) -> None:
     (await mesh(nodes[0].home.root, "ask", *arguments, stdin=stdin)).refused(1, *words)
+    await until(_serves(nodes[1], 0), within=60, what="the expert went on")
 
 
 async def test_what_passed_its_deadline_is_no_longer_worked_on(nodes: Nodes) -> None:
@@ -215,6 +216,7 @@ async def test_why_in_json_names_who_was_excluded_for_what(nodes: Nodes) -> None
         for process in holding:
             process.send_signal(signal.SIGINT)
         await asyncio.gather(*(process.wait() for process in holding))
+        await until(_serves(nodes[1], 0), within=60, what="the expert went on")
     assert why.code == 0, why.errors
     explained = json.loads(why.output)
     (decision,) = explained["decisions"]
