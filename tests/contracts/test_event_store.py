@@ -232,7 +232,7 @@ class TestNats(EventStoreContract):
                     tasks.create_task(stored(record))
                     await asyncio.sleep(0)
                 assert len(writes) == 1, "the first went at once, and what came meanwhile waits"
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     while not held:
                         await asyncio.sleep(0.001)
                 connection.on_messages = hear

@@ -183,7 +183,7 @@ async def test_cancelling_closes_the_stream_so_that_the_model_stops():
             await asyncio.sleep(0.01)
         asking.cancel()
         await asyncio.wait({asking})
-        async with server.changed, asyncio.timeout(30):
+        async with server.changed, asyncio.timeout(60):
             await server.changed.wait_for(lambda: server.broken_off == 1)
     assert asking.cancelled()
 

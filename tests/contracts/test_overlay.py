@@ -35,7 +35,7 @@ async def read_to_end(stream: Stream) -> bytes:
     """What arrives until the stream ends, however it ends."""
     received = b""
     try:
-        while data := await asyncio.wait_for(stream.reader.read(65536), 30):
+        while data := await asyncio.wait_for(stream.reader.read(65536), 60):
             received += data
     except ConnectionError:
         pass
@@ -171,7 +171,7 @@ class OverlayContract:
         stuck.writer.write(b"x" * (8 << 20))  # nobody reads this
         free, far = await a.stream_to(b)
         free.writer.write(b"quick")
-        assert await asyncio.wait_for(far.reader.readexactly(5), 30) == b"quick"
+        assert await asyncio.wait_for(far.reader.readexactly(5), 60) == b"quick"
 
     async def test_disconnecting_ends_streams_and_tells_both(self, world: World) -> None:
         a, b, _ = world.nodes
@@ -265,7 +265,7 @@ class OverlayContract:
         assert not a.heard.gossip
 
     async def test_an_overlay_that_runs_gives_a_sign_of_life(self, world: World) -> None:
-        await asyncio.wait_for(world.nodes[0].overlay.check(), 10)
+        await asyncio.wait_for(world.nodes[0].overlay.check(), 60)
 
     async def test_a_crash_is_noticed_and_the_overlay_comes_back_where_it_was(self, world: World) -> None:
         a, b, c = world.nodes
@@ -429,7 +429,7 @@ class ProcessContract(OverlayContract):
                 await a.overlay.dial(Identity.generate().peer_id, places, 10)
         near, far = await a.stream_to(b)
         near.writer.write(b"still there")
-        assert await asyncio.wait_for(far.reader.readexactly(11), 10) == b"still there"
+        assert await asyncio.wait_for(far.reader.readexactly(11), 60) == b"still there"
         for node in (a, b):
             assert len(node.heard.of(Connected)) == 1
             assert not node.heard.of(Disconnected)

@@ -59,7 +59,7 @@ class RelayContract:
             assert f"/p2p/{relay.peer}/p2p-circuit" in fact.address
         stream, other_end = await near.stream_to(far)
         stream.writer.write(b"through")
-        assert await asyncio.wait_for(other_end.reader.readexactly(7), 10) == b"through"
+        assert await asyncio.wait_for(other_end.reader.readexactly(7), 60) == b"through"
         await near.overlay.disconnect(far.peer, "enough")
         await far.heard.until(lambda: near.peer in [fact.peer for fact in far.heard.of(Disconnected)])
 

@@ -147,7 +147,7 @@ async def test_another_threads_call_ends_when_the_client_is_closed(node: NodePro
             asking = asyncio.create_task(asyncio.to_thread(mesh.ask, str(tmp_path / f"{number}"), expert="counting"))
             await begun(node)
         with pytest.raises(NodeUnreachable, match="the client was closed"):
-            await asyncio.wait_for(asking, 30)
+            await asyncio.wait_for(asking, 60)
         await idle(node)
 
 

@@ -146,4 +146,4 @@ async def lied_to(node: NodeProcess, directory: Path) -> None:
         async def gone() -> bool:
             return not {forger.peer_id, liar.peer_id} & set((await node.status()).connected)
 
-        await until(gone, within=30, what="the liars are still connected")
+        await until(gone, within=60, what="the liars are still connected")

@@ -58,7 +58,7 @@ async def test_an_expert_four_hops_away_is_found_and_asked(line: list[WholeNode]
     async def published() -> bool:
         return bool(await line[3].peers.find_providers("domain/astrology", 5))
 
-    await until(published, within=30, what="the domain was not published")
+    await until(published, within=60, what="the domain was not published")
     for near, far in itertools.pairwise(line[:4]):
         await connect(near, far)
     assert seeker.peers.connected() == {line[1].id}  # nobody has walked but the seer, when there was nowhere to go
@@ -76,7 +76,7 @@ async def connect(near: WholeNode, far: WholeNode) -> None:
     async def connected() -> bool:
         return far.id in near.peers.connected() and near.id in far.peers.connected()
 
-    await until(connected, within=30, what=f"{near.id} and {far.id} did not connect")
+    await until(connected, within=60, what=f"{near.id} and {far.id} did not connect")
 
 
 async def acquainted(node: NodeProcess, other: NodeProcess) -> bool:
@@ -96,8 +96,8 @@ async def test_a_node_comes_back_to_whom_it_knew_and_its_leaving_raised_no_alert
             async def together() -> bool:
                 return bool((await stays.status()).connected and (await leaves.status()).connected)
 
-            await until(together, within=30, what="the two did not connect")
-            await until(partial(acquainted, stays, leaves), within=30, what="its loss would not be an alert yet")
+            await until(together, within=60, what="the two did not connect")
+            await until(partial(acquainted, stays, leaves), within=60, what="its loss would not be an alert yet")
             await leaves.stop()
             async with tables(stays) as found:
 
@@ -107,7 +107,7 @@ async def test_a_node_comes_back_to_whom_it_knew_and_its_leaving_raised_no_alert
                 await until(has_left, within=60, what="the goodbye was not recorded")
             (leaves.home.root / "config.toml").write_text(config("leaves"))  # nobody is named any more
             await leaves.start()
-            await until(lambda: _is_connected(leaves), within=30, what="it did not come back")
+            await until(lambda: _is_connected(leaves), within=60, what="it did not come back")
             async with tables(leaves) as found:
 
                 async def from_the_store() -> bool:

@@ -141,7 +141,7 @@ async def test_a_second_writer_is_fenced_and_the_history_stays_whole(tmp_path: P
         late = second.emit(stopped())
         with pytest.raises(JournalFenced, match="another process writes"):
             await asyncio.wait_for(late.stored(), 60)
-        assert isinstance(await asyncio.wait_for(failing, 30), JournalFenced)
+        assert isinstance(await asyncio.wait_for(failing, 60), JournalFenced)
         with pytest.raises(JournalFenced):
             second.emit(stopped())
         await first.emit(stopped()).stored()
@@ -248,7 +248,7 @@ async def test_a_limit_that_is_reached_names_itself_and_keeps_the_chain_whole(tm
         with pytest.raises(JournalError, match=r"limit of 200000 bytes \(broker\.max_bytes\)") as full:
             await asyncio.wait_for(burst(journal), 60)
         assert "Raise `max_bytes`" in str(full.value)
-        assert await asyncio.wait_for(failing, 30) is full.value
+        assert await asyncio.wait_for(failing, 60) is full.value
         await journal.close()
         resumed = await open_journal(broker, owner, max_bytes=400_000)
         assert resumed.position == journal.stored_position > 100

@@ -71,7 +71,7 @@ def _more_than(answered: list[str], count: int):
 async def assert_consistent(node: NodeProcess, answered: list[str]) -> None:
     """Every answered request is completed in the tables, each received one has one outcome, rebuilt equals live."""
     async with tables(node) as found:
-        await found.wait_for((await node.status()).stored_position, timeout=30)
+        await found.wait_for((await node.status()).stored_position, timeout=60)
         rows = await found.requests(limit=100_000)
         states = {row["request"]: row["state"] for row in rows}
         assert set(answered) <= set(states)
@@ -94,7 +94,7 @@ async def test_a_killed_child_comes_back_and_nothing_is_lost(tmp_path: Path, pro
             answered = await kill_under_load(first, process)
             await connected(first, second)
             async with tables(first) as found:
-                await found.wait_for((await first.status()).stored_position, timeout=30)
+                await found.wait_for((await first.status()).stored_position, timeout=60)
                 rows = await found.requests(limit=100_000)
                 assert {row["state"] for row in rows} <= {"completed", "failed", "cancelled"}
                 (restarts,) = [row["process_restarts"] for row in await found.nodes() if row["node"] == first.peer_id]
@@ -121,7 +121,7 @@ async def test_a_killed_node_resumes_with_all_that_was_acknowledged(tmp_path: Pa
         status = await node.status()
         assert status.epoch == 2
         async with tables(node) as found:
-            await found.wait_for(status.stored_position, timeout=30)
+            await found.wait_for(status.stored_position, timeout=60)
             rows = await found.requests(limit=100_000)
             assert {row["state"] for row in rows} <= set(OUTCOMES)
             interrupted = [row for row in rows if row["state"] == "interrupted"]
@@ -180,9 +180,9 @@ async def test_a_lost_peer_is_alerted_acknowledged_and_resolved(tmp_path: Path) 
                 async def in_state(state: str) -> bool:
                     return any(row["alert"] == lost and row["state"] == state for row in await found.alerts())
 
-                await until(_is_old_enough(found, second), within=30, what="the connection did not last")
+                await until(_is_old_enough(found, second), within=60, what="the connection did not last")
                 await second.kill()
-                await until(lambda: in_state("raised"), within=30, what="the lost peer was not alerted")
+                await until(lambda: in_state("raised"), within=60, what="the lost peer was not alerted")
                 some = lost[:-4]  # how it begins is enough
                 status, output, errors = await first.command("alerts", "ack", some, "--note", "seen", "--actor", "me")
                 assert (status, output) == (0, f"acknowledged {lost}\n"), errors

@@ -9,7 +9,7 @@ from mesh.identity import Identity
 from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
 
 pytestmark = pytest.mark.e2e
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class Announcer:

@@ -108,7 +108,7 @@ async def test_requests_flow_through_a_relay_and_then_directly_through_both_nats
                 async def projected(node: NodeProcess = node, other: NodeProcess = other) -> bool:
                     return await paths(node, other.peer_id) == [("direct", "tcp")]
 
-                await until(projected, within=30, what="the tables do not show it")
+                await until(projected, within=60, what="the tables do not show it")
             assert (await answered(asking, "What is 17*24?"))["text"] == "408"
             connected = await facts(asking, "peer.connected")
             (first,) = [fact for fact in connected if fact["peer"] == serving.peer_id]
@@ -165,9 +165,9 @@ async def test_a_connection_is_direct_when_the_nats_let_it_and_else_stays_relaye
                 assert not near.heard.of(PathChanged) + far.heard.of(PathChanged)
             for ends in ((stream, other_end), await near.stream_to(far)):
                 ends[0].writer.write(b"still there")
-                assert await asyncio.wait_for(ends[1].reader.readexactly(11), 10) == b"still there"
+                assert await asyncio.wait_for(ends[1].reader.readexactly(11), 60) == b"still there"
             for node in (near, far):  # whoever came through a punched hole says nothing of it
-                (verdict,) = await node.heard.until(lambda node=node: node.heard.of(ReachabilityChanged), 30)
+                (verdict,) = await node.heard.until(lambda node=node: node.heard.of(ReachabilityChanged), 60)
                 assert verdict.reachability == "private"
         finally:
             await asyncio.gather(*(node.overlay.stop() for node in nodes))
@@ -188,6 +188,6 @@ async def test_a_router_passes_a_port_on_and_strangers_reach_who_is_behind_it(tm
             await outside.overlay.dial(inside.peer, [mapped.address], 10)
             stream, other_end = await outside.stream_to(inside)
             stream.writer.write(b"through the router")
-            assert await asyncio.wait_for(other_end.reader.readexactly(18), 10) == b"through the router"
+            assert await asyncio.wait_for(other_end.reader.readexactly(18), 60) == b"through the router"
         finally:
             await asyncio.gather(*(node.overlay.stop() for node in nodes))

@@ -83,7 +83,7 @@ async def test_an_allow_list_and_networks(nodes: Nodes) -> None:
     with pytest.raises(RequestFailed, match="is not on the block list"):
         await changed(second, "unblock", ours)
     await changed(second, "disallow", "198.51.100.0/24")
-    await until(lambda: are_connected(nodes), within=30, what="the nodes did not find each other again")
+    await until(lambda: are_connected(nodes), within=60, what="the nodes did not find each other again")
 
 
 async def test_what_is_no_rule_is_said_with_the_remedy(nodes: Nodes) -> None:

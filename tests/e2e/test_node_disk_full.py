@@ -61,7 +61,7 @@ async def test_a_full_disk_is_said_clearly_and_nothing_that_was_acknowledged_is_
         errors = await asyncio.gather(*(ask_until_it_fails(node, answered) for _ in range(16)))
         assert answered, "it was full before it began"
         assert any("disk of the event store is full" in error for error in errors), errors
-        assert await asyncio.wait_for(wait_for_exit(node.process), 30) == 74
+        assert await asyncio.wait_for(wait_for_exit(node.process), 60) == 74
         last = (node.home.logs / "node.log").read_text().rstrip().rpartition("\nmesh: ")[2]
         assert last.startswith("the disk of the event store is full ("), last
         assert last.endswith("Free space there, then start the node again: nothing that was acknowledged is lost.")
@@ -79,7 +79,7 @@ async def everything_is_there(node: NodeProcess, answered: list[str]) -> None:
     status = await node.status()
     assert status.epoch == 2
     async with tables(node) as found:
-        await found.wait_for(status.stored_position, timeout=30)
+        await found.wait_for(status.stored_position, timeout=60)
         states = {row["request"]: row["state"] for row in await found.requests(limit=100_000)}
     assert {states[request] for request in answered} == {"completed"}
     assert set(states.values()) <= {"completed", "failed", "cancelled", "interrupted"}

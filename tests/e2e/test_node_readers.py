@@ -194,7 +194,7 @@ async def test_the_python_client_with_reader_credentials_is_refused(node: NodePr
     async with Mesh.connect(credentials=load_credentials(node.home, "reader")) as client:
         for call in (client.ask("0 evil", domain="language"), client.status(), client.acknowledge("x", actor="evil")):
             with pytest.raises(RequestFailed, match="forbidden: these credentials may not do that"):
-                await asyncio.wait_for(call, 30)
+                await asyncio.wait_for(call, 60)
     await _nothing_foreign(node)
 
 

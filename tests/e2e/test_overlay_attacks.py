@@ -69,7 +69,7 @@ class Siege(ProcessWorld):
         for near, far in ((self.friend, self.victim), (self.victim, self.friend)):
             stream, other = await near.stream_to(far)
             stream.writer.write(b"ping")
-            assert await asyncio.wait_for(other.reader.readexactly(4), 30) == b"ping"
+            assert await asyncio.wait_for(other.reader.readexactly(4), 60) == b"ping"
             stream.writer.close()
             other.writer.close()
 

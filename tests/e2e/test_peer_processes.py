@@ -32,7 +32,7 @@ class Child:
     async def leave(self) -> list[str]:
         """End it in order; returns the types of the facts that it recorded."""
         self.process.stdin.close()
-        return json.loads(await asyncio.wait_for(self.process.stdout.readline(), 30))
+        return json.loads(await asyncio.wait_for(self.process.stdout.readline(), 60))
 
 
 @asynccontextmanager
@@ -61,7 +61,7 @@ async def connected(tmp_path):
     try:
         async with child(tmp_path / "child") as other:
             node.peers.learn(other.peer, [other.address], "mdns")
-            await until(lambda: other.peer in node.peers.connected(), 30)
+            await until(lambda: other.peer in node.peers.connected(), 60)
             yield node, overlay, other
     finally:
         await node.stop()
@@ -80,7 +80,7 @@ async def test_calls_and_an_orderly_end(tmp_path):
         await until(lambda: node.peers.stats(other.peer).latency_ms > 0)
         theirs = await other.leave()
         assert "peer.misbehaved" not in theirs + node.kinds()
-        await until(lambda: node.of("peer.disconnected", other.peer), 30)
+        await until(lambda: node.of("peer.disconnected", other.peer), 60)
         assert node.of("peer.connected", other.peer)[0].security == "/noise"
 
 
@@ -118,7 +118,7 @@ async def test_while_our_own_overlay_is_frozen_nobody_is_accused(tmp_path):
         await asyncio.sleep(8)  # at the node's other end silence is confirmed as death by now, slow as it may be
         thaw(overlay.pid)
         await until(lambda: node.of("peer.disconnected", other.peer), 60)
-        await until(lambda: other.peer in node.peers.connected(), 30)
+        await until(lambda: other.peer in node.peers.connected(), 60)
         assert (await node.peers.call(other.peer, "echo", {}, b"back", timeout=30)).body == b"back"
         assert not node.of("peer.suspected")
         assert "peer.confirmed_down" in await other.leave()
@@ -148,5 +148,5 @@ async def test_after_the_overlay_is_killed_the_peers_are_back_and_the_journal_sa
             await call
         assert caught.value.kind == "disconnected"
         await until(lambda: node.of("node.process_restarted"), 60)
-        await until(lambda: other.peer in node.peers.connected(), 30)
+        await until(lambda: other.peer in node.peers.connected(), 60)
         assert (await node.peers.call(other.peer, "echo", {}, b"back", timeout=30)).body == b"back"

@@ -89,7 +89,7 @@ async def stream_of(near: Node, far: Node) -> tuple[Stream, Stream]:
     def new() -> list[Stream]:
         return [one for one in far.heard.streams if one not in known and one.peer == near.peer]
 
-    return stream, (await far.heard.until(new, 30))[0]
+    return stream, (await far.heard.until(new, 60))[0]
 
 
 async def ping(near: Stream, far: Stream) -> None:

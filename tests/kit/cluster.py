@@ -42,7 +42,7 @@ class Cluster:
         self.servers[name].send_signal(signal.SIGKILL)
         self.servers[name].wait()
 
-    async def ready(self, within: float = 30.0) -> None:
+    async def ready(self, within: float = 60.0) -> None:
         """Return once the cluster has a leader for streams of three replicas."""
         probe = {"name": "PROBE", "subjects": ["probe"], "num_replicas": SIZE}
         async with asyncio.timeout(within):
@@ -57,7 +57,7 @@ class Cluster:
                 except (BrokerError, JetStreamError):
                     await asyncio.sleep(0.1)
 
-    async def leader(self, within: float = 30.0) -> str:
+    async def leader(self, within: float = 60.0) -> str:
         """The server that leads the journal's stream, once one does."""
         async with asyncio.timeout(within):
             while True:

@@ -39,7 +39,7 @@ async def doctor_journal(home: Home, doctor: Doctor) -> None:
             for record in kept:
                 headers = (headers_of(record) + "\r\n").encode()
                 connection.write(publication(record.subject, record.payload, headers=headers))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await jetstream.stream_state(connection)).last < len(kept):
                     await asyncio.sleep(0.01)
         finally:

@@ -64,7 +64,7 @@ async def two_nodes(
             yield one, second
 
 
-async def connected(*nodes: NodeProcess, within: float = 30) -> None:
+async def connected(*nodes: NodeProcess, within: float = 60) -> None:
     async def all_there() -> bool:
         statuses = await asyncio.gather(*(node.status() for node in nodes))
         return all(len(status.connected) >= len(nodes) - 1 for status in statuses)
@@ -72,7 +72,7 @@ async def connected(*nodes: NodeProcess, within: float = 30) -> None:
     await until(all_there, within=within, what="the nodes did not connect")
 
 
-async def offered(node: NodeProcess, count: int, within: float = 30) -> None:
+async def offered(node: NodeProcess, count: int, within: float = 60) -> None:
     async with tables(node) as found:
 
         async def known() -> bool:

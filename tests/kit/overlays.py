@@ -19,7 +19,7 @@ from mesh.p2p.overlay_process import ProcessOverlay
 PROTOCOL = "/test/echo/1"
 TOPIC = "test"
 DHT = "/test/kad/1.0.0"
-WAIT_S = 20.0
+WAIT_S = 60.0
 T = TypeVar("T")
 
 
@@ -75,13 +75,13 @@ class Node:
         return bool(state) and isinstance(state[-1], Connected)
 
     async def dial(self, other: "Node") -> None:
-        await self.overlay.dial(other.peer, other.overlay.addresses, 10)
+        await self.overlay.dial(other.peer, other.overlay.addresses, 30)
         await other.heard.until(lambda: other.is_connected(self))
 
     async def stream_to(self, other: "Node") -> tuple[Stream, Stream]:
         """A new stream, as both ends see it."""
         before = len(other.heard.streams)
-        near = await self.overlay.open_stream(other.peer, PROTOCOL, 10)
+        near = await self.overlay.open_stream(other.peer, PROTOCOL, 30)
         await other.heard.until(lambda: len(other.heard.streams) > before)
         return near, other.heard.streams[before]
 

@@ -22,7 +22,7 @@ async def echo(call: InboundCall) -> Reply:
     return Reply(call.header, call.body)
 
 
-async def until(condition: Callable[[], object], within: float = 30.0, every: float = 0.005) -> None:
+async def until(condition: Callable[[], object], within: float = 60.0, every: float = 0.005) -> None:
     """Return once the condition holds; fail when it does not in time."""
     async with asyncio.timeout(within):
         while not condition():

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
-async def until(condition: Callable[[], bool], *, within: float = 30.0, what: str = "the condition") -> None:
+async def until(condition: Callable[[], bool], *, within: float = 60.0, what: str = "the condition") -> None:
     """Return once ``condition()`` holds; fails after ``within`` seconds."""
     deadline = time.monotonic() + within
     while not condition():
