@@ -24,6 +24,7 @@ from mesh.events.readers import credentials_file, load_credentials, reader_instr
 from mesh.home import Home
 from tests.kit.broker import embedded, running_broker
 from tests.kit.freezing import freeze
+from tests.kit.ports import free_ports, own_host
 from tests.kit.processes import is_running
 from tests.kit.waiting import until
 
@@ -251,18 +252,19 @@ async def test_an_nkey_seed_logs_in(tmp_path: Path) -> None:
     """Against a server that knows only the public key."""
     seed = "SUAIBDPBAUTWCWBKIO6XHQNINK5FWJW4OHLXC3HQ2KFE4PEJUA44CNHTC4"
     public = nkeys.answer(seed, "nonce")["nkey"]
-    port = choose_port("127.0.0.1", 0, tmp_path / "port")
+    host = own_host()
+    (port,) = free_ports(host)
     config = tmp_path / "nats.conf"
     config.write_text(
-        f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path}/js" }}\n'
+        f'listen: "{host}:{port}"\njetstream {{ store_dir: "{tmp_path}/js" }}\n'
         f"accounts {{ A: {{ jetstream: enabled, users: [ {{ nkey: {public} }} ] }} }}\n"
     )
     file = tmp_path / "user.nk"
     file.write_text(seed + "\n")
     server = subprocess.Popen([find_server(), "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        broker = ExternalBroker(BrokerConfig(url=f"nats://127.0.0.1:{port}", credentials=str(file)))
-        await until(lambda: _listens(port))
+        broker = ExternalBroker(BrokerConfig(url=f"nats://{host}:{port}", credentials=str(file)))
+        await until(lambda: _listens(host, port))
         await broker.start()
     finally:
         server.terminate()
@@ -272,21 +274,22 @@ async def test_an_nkey_seed_logs_in(tmp_path: Path) -> None:
 async def test_a_server_behind_tls_is_used_when_its_certificate_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    host = own_host()
     key, certificate, config = tmp_path / "key.pem", tmp_path / "cert.pem", tmp_path / "nats.conf"
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    made += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    made += ["-days", "2", "-subj", "/CN=localhost", "-addext", f"subjectAltName=DNS:localhost,IP:{host}"]
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl to make a certificate")
     subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
-    port = choose_port("127.0.0.1", 0, tmp_path / "port")
+    (port,) = free_ports(host)
     config.write_text(
-        f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path}/js" }}\n'
+        f'listen: "{host}:{port}"\njetstream {{ store_dir: "{tmp_path}/js" }}\n'
         f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}\n'
     )
     server = subprocess.Popen([find_server(), "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        await until(lambda: _listens(port))
-        broker = ExternalBroker(BrokerConfig(url=f"tls://127.0.0.1:{port}"))
+        await until(lambda: _listens(host, port))
+        broker = ExternalBroker(BrokerConfig(url=f"tls://{host}:{port}"))
         with pytest.raises(BrokerError, match="certificate"):
             await broker.start()
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -296,9 +299,9 @@ async def test_a_server_behind_tls_is_used_when_its_certificate_is_trusted(
         server.wait()
 
 
-def _listens(port: int) -> bool:
+def _listens(host: str, port: int) -> bool:
     with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+        return client.connect_ex((host, port)) == 0
 
 
 def test_credentials_before_the_first_start_are_missing_not_wrong(tmp_path: Path) -> None:

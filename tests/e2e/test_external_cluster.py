@@ -13,12 +13,12 @@ from mesh.errors import BrokerError, JournalError
 from mesh.events.audit_journal import audit_stored
 from mesh.events.broker import BrokerAddress
 from mesh.events.broker_embedded import find_server
-from mesh.events.broker_port import choose_port
 from mesh.events.journal import Journal
 from mesh.events.reader_nats import NatsEventReader
 from mesh.events.store_nats import NatsEventStore
 from tests.kit.cluster import running_cluster
 from tests.kit.facts import suspected
+from tests.kit.ports import free_ports, own_host
 from tests.kit.records import OWNER
 from tests.kit.waiting import until
 
@@ -49,12 +49,13 @@ async def test_the_leader_of_three_replicas_dies_under_load_and_nothing_is_lost(
 
 @contextmanager
 def server(place: Path, settings: str) -> Iterator[BrokerAddress]:
-    port = choose_port("127.0.0.1", 0, place / "port")
-    (place / "nats.conf").write_text(f'listen: "127.0.0.1:{port}"\n{settings}\n')
+    host = own_host()
+    (port,) = free_ports(host)
+    (place / "nats.conf").write_text(f'listen: "{host}:{port}"\n{settings}\n')
     with (place / "log").open("wb") as log:
         process = subprocess.Popen([find_server(), "-c", str(place / "nats.conf")], stdout=log, stderr=log)
     try:
-        yield BrokerAddress(f"nats://127.0.0.1:{port}")
+        yield BrokerAddress(f"nats://{host}:{port}")
     finally:
         process.terminate()
         process.wait()

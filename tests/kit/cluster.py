@@ -10,9 +10,9 @@ from pathlib import Path
 from mesh.errors import BrokerError
 from mesh.events.broker import BrokerAddress
 from mesh.events.broker_embedded import find_server
-from mesh.events.broker_port import choose_port
 from mesh.events.connection import connect
 from mesh.events.jetstream import JetStreamError, call
+from tests.kit.ports import free_ports, own_host
 
 SIZE = 3
 
@@ -22,18 +22,19 @@ class Cluster:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.ports = [choose_port("127.0.0.1", 0, place / f"port{number}") for number in range(2 * SIZE)]
-        self.address = BrokerAddress(",".join(f"nats://127.0.0.1:{port}" for port in self.ports[:SIZE]))
+        self.host = own_host()
+        self.ports = free_ports(self.host, 2 * SIZE)
+        self.address = BrokerAddress(",".join(f"nats://{self.host}:{port}" for port in self.ports[:SIZE]))
         self.servers: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
         number = int(name[1:])
-        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self.ports[SIZE:])
+        routes = ", ".join(f'"nats://{self.host}:{port}"' for port in self.ports[SIZE:])
         config = self.place / f"{name}.conf"
         config.write_text(
-            f'server_name: {name}\nlisten: "127.0.0.1:{self.ports[number]}"\n'
+            f'server_name: {name}\nlisten: "{self.host}:{self.ports[number]}"\n'
             f'jetstream {{ store_dir: "{self.place}/{name}", max_file_store: 1GB, max_memory_store: 64MB }}\n'
-            f'cluster {{ name: c, listen: "127.0.0.1:{self.ports[SIZE + number]}", routes: [{routes}] }}\n'
+            f'cluster {{ name: c, listen: "{self.host}:{self.ports[SIZE + number]}", routes: [{routes}] }}\n'
         )
         with (self.place / f"{name}.log").open("ab") as log:
             self.servers[name] = subprocess.Popen([find_server(), "-c", str(config)], stdout=log, stderr=log)
