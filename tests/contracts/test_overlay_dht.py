@@ -43,6 +43,7 @@ class DhtContract:
         name = f"thing of {c.peer}"
         await c.overlay.provide([name])
         await world.crash(c)
+        await b.heard.until(lambda: not b.is_connected(c))  # or its dial would find it connected
         await b.dial(c)
         await a.dial(b)
         await found(a, name, c)
