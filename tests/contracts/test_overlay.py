@@ -27,6 +27,7 @@ from mesh.p2p.overlay import (
 )
 from tests.kit.certificates import make_certificate
 from tests.kit.overlays import PROTOCOL, TOPIC, MemoryWorld, ProcessWorld, Recorder, World, reset
+from tests.kit.ports import own_host
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -356,19 +357,23 @@ class TestMemoryOverlay(OverlayContract):
             await twin.start(Recorder(), protocols=[], topics=[])
 
 
+# Who is killed comes back at its port, which nobody else may take meanwhile.
+HERE = f"/ip4/{own_host()}"
+
+
 def over_tcp(_: Path) -> dict[str, object]:
-    return {}
+    return {"listen": [f"{HERE}/tcp/0"]}
 
 
 def over_ws_with_a_network_key(directory: Path) -> dict[str, object]:
     network_key.write_file(directory / "swarm.key", network_key.generate())
-    return {"listen": ["/ip4/127.0.0.1/tcp/0/ws"], "psk_file": str(directory / "swarm.key")}
+    return {"listen": [f"{HERE}/tcp/0/ws"], "psk_file": str(directory / "swarm.key")}
 
 
 def over_wss_with_tls(directory: Path) -> dict[str, object]:
     certificate = str(make_certificate(directory))
     return {
-        "listen": ["/ip4/127.0.0.1/tcp/0/tls/ws"],
+        "listen": [f"{HERE}/tcp/0/tls/ws"],
         "security": ["tls"],
         "wss_certificate": certificate,
         "wss_trust": certificate,
@@ -376,11 +381,11 @@ def over_wss_with_tls(directory: Path) -> dict[str, object]:
 
 
 def over_webrtc_direct(_: Path) -> dict[str, object]:
-    return {"listen": ["/ip4/127.0.0.1/udp/0/webrtc-direct"]}
+    return {"listen": [f"{HERE}/udp/0/webrtc-direct"]}
 
 
 def over_quic(_: Path) -> dict[str, object]:
-    return {"listen": ["/ip4/127.0.0.1/udp/0/quic-v1"]}
+    return {"listen": [f"{HERE}/udp/0/quic-v1"]}
 
 
 class ProcessContract(OverlayContract):
