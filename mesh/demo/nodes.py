@@ -18,8 +18,8 @@ from mesh.identity import load_key_file
 from mesh.processes import die_with_parent, wait_for_exit
 from mesh.setup import initialise
 
-READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 15.0
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
 
 
 class NodeProcess:

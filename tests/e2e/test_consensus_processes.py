@@ -22,7 +22,7 @@ from mesh.demo.nodes import NodeProcess, until
 from tests.kit.cli import mesh
 from tests.kit.nodes import config, offered, python_expert, running_node, tables
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # five nodes, and all that they can
 ASKED = 12
 SLOW = "slow"
 ROUND, ROUNDS, PER_S = 100, 8, 40.0

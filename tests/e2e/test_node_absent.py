@@ -105,7 +105,7 @@ async def test_a_home_can_be_made_and_run_by_following_what_the_commands_say(tmp
     assert json.loads(settings.output)["node"]["name"] == "fresh"
     process = await begin(home, "up", env=listen)
     try:
-        await until(lambda: _answers(node), within=60, what="the node did not start")
+        await until(lambda: _answers(node), within=120, what="the node did not start")
         ran = await mesh(home, "ask", "What is 6*7?")
         assert (ran.code, ran.output) == (0, "42\n"), ran.errors
     finally:
