@@ -107,7 +107,7 @@ class Siege(ProcessWorld):
             text=True,
         )
         try:
-            output, _ = await asyncio.to_thread(process.communicate, None, 90)
+            output, _ = await asyncio.to_thread(process.communicate, None, 180)
         finally:
             process.kill()
         assert process.returncode == 0, output

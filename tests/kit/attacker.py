@@ -28,7 +28,7 @@ from multiaddr import Multiaddr
 GOSSIP = TProtocol("/meshsub/1.1.0")
 ECHO = TProtocol("/test/echo/1")
 DHT = TProtocol("/test/kad/1.0.0")
-GIVE_UP_S = 6.0
+GIVE_UP_S = 60.0
 HEADER = struct.Struct("!BBHII")
 DATA, WINDOW_UPDATE, SYN = 0, 1, 1
 PING = 2
@@ -241,7 +241,7 @@ async def attack(name: str, victim: PeerInfo) -> None:
     key = create_new_key_pair(secrets.token_bytes(32))
     host = new_host(key_pair=key, connection_config=config, enable_tcp=True, enable_websocket=True)
     async with host.run([]):
-        with trio.move_on_after({"connect_and_go": 60, "never_reads": 110}.get(name, GIVE_UP_S)):
+        with trio.move_on_after({"never_reads": 110}.get(name, GIVE_UP_S)):
             try:
                 await ATTACKS[name](Attacker(host, victim))
             except Exception as error:  # noqa: BLE001 - being thrown out is how most attacks end
