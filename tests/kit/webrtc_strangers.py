@@ -21,16 +21,23 @@ class Stranger:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.connect((target.host, target.port))
         self.socket.settimeout(_AGAIN_S)
-        self.dtls = Dtls.dialling(ephemeral())
+        self._certificate = ephemeral()
+        self.hello = self._begin()
+
+    def _begin(self) -> bytes:
+        self.dtls = Dtls.dialling(self._certificate)
         self.dtls.proceed()
-        (self.hello,) = self.dtls.take()
+        (hello,) = self.dtls.take()
+        return hello
 
     def say(self, datagram: bytes) -> None:
         self.socket.send(datagram)
 
     def prove_address(self) -> None:
         """Bring the cookie back: from now on the listener keeps something of us, or has refused us."""
-        self.dtls.receive(self._answer_to(self.hello))
+        cookie = self._answer_to(self.hello)  # which is for our address, whatever hello it answers
+        self._begin()  # a hello that is a second old would be said again, in one datagram with the next
+        self.dtls.receive(cookie)
         for datagram in self.dtls.take():
             self.say(datagram)
 
