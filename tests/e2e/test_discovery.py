@@ -17,6 +17,8 @@ from mesh.events.vocabulary.experts import ExpertsSought
 from mesh.events.vocabulary.network import PeerDiscovered
 from mesh.experts.queries import Query
 from mesh.health.records import ACQUAINTED_AFTER_S
+from mesh.p2p.host.kad_messages import GET_PROVIDERS, Kad, _size, decode, encode
+from mesh.p2p.host.kad_table import key_of
 from mesh.p2p.memory_network import MemoryNetwork
 from mesh.p2p.overlay_process import ProcessOverlay
 from tests.kit.asking import identity, says
@@ -55,10 +57,7 @@ async def test_an_expert_four_hops_away_is_found_and_asked(line: list[WholeNode]
     seeker, seer = line[0], line[4]
     await connect(line[3], seer)
 
-    async def published() -> bool:
-        return bool(await line[3].peers.find_providers("domain/astrology", 5))
-
-    await until(published, within=60, what="the domain was not published")
+    await until(lambda: has_record(line[3], seer), within=60, what="the domain was not published")
     for near, far in itertools.pairwise(line[:4]):
         await connect(near, far)
     assert seeker.peers.connected() == {line[1].id}  # nobody has walked but the seer, when there was nowhere to go
@@ -68,6 +67,19 @@ async def test_an_expert_four_hops_away_is_found_and_asked(line: list[WholeNode]
     (sought,) = [fact for fact in facts if isinstance(fact, ExpertsSought)]
     assert (sought.providers, sought.dialled, sought.served) == (1, 1, True)
     assert [f.by for f in facts if isinstance(f, PeerDiscovered) and f.source == "dht"] == [line[3].id]
+
+
+async def has_record(holder: WholeNode, provider: WholeNode) -> bool:
+    """Whether it holds that the domain is provided; a lookup of its own would ask the provider itself as well."""
+    name = provider.peers._in_mesh("domain/astrology")
+    stream = await provider.peers._overlay.open_stream(holder.id, provider.peers._dht, 5)
+    stream.writer.write(encode(Kad(GET_PROVIDERS, key_of(name))))
+    stream.writer.write_eof()
+    said = bytearray(await stream.reader.read())
+    stream.writer.close()
+    size = _size(said)
+    assert size is not None, "it did not answer"
+    return provider.id in decode(bytes(said[size[0] :])).providers
 
 
 async def connect(near: WholeNode, far: WholeNode) -> None:
