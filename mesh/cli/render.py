@@ -37,7 +37,18 @@ def print_rows(rows: Iterable[Row], *, columns: Sequence[str], as_json: bool, em
         print(empty)
         return
     titles = [name.replace("_", " ") for name in columns]
-    cells = [[_cell(name, row.get(name)) for name in columns] for row in found]
+    _print_cells(titles, [[_cell(name, row.get(name)) for name in columns] for row in found])
+
+
+def print_stored(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
+    """Rows as they are stored, by position: each value can go into a WHERE as it stands, each heading is a column's."""
+    if rows:
+        _print_cells(columns, [[_stored(value) for value in row] for row in rows])
+    else:
+        print(empty)
+
+
+def _print_cells(titles: Sequence[str], cells: Sequence[Sequence[Text]]) -> None:
     needed = _width(titles, cells)
     out = console(needed)
     if needed <= out.width:
@@ -56,7 +67,7 @@ def _width(titles: Sequence[str], cells: Sequence[Sequence[Text]]) -> int:
 def _table(titles: Sequence[str], cells: Sequence[Sequence[Text]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in titles:
-        table.add_column(title, no_wrap=True)
+        table.add_column(Text(title), no_wrap=True)
     for row in cells:
         table.add_row(*row)
     return table
@@ -68,12 +79,12 @@ def _block(titles: Sequence[str], row: Sequence[Text]) -> Table:
     block.add_column(style="bold", no_wrap=True)
     block.add_column(overflow="fold")
     for title, text in zip(titles, row, strict=True):
-        if text.plain != _EMPTY:
-            block.add_row(title, text)
+        if text is not _EMPTY:
+            block.add_row(Text(title), text)
     return block
 
 
-_EMPTY = "–"
+_EMPTY = Text("–", style="dim")
 _GAP = 2  # between two columns
 _STYLES = {
     "excellent": "green", "good": "green", "fair": "yellow", "poor": "red", "critical": "bold red",
@@ -85,7 +96,7 @@ _STYLES = {
 
 def _cell(name: str, value: Any) -> Text:  # noqa: ANN401 - any column value
     if value is None or value == "" or (isinstance(value, float) and value < 0 and name.endswith(("_ms", "rate"))):
-        return Text(_EMPTY, style="dim")
+        return _EMPTY
     if isinstance(value, list):
         return Text(", ".join(map(str, value)))
     if name == "address" and isinstance(value, str):
@@ -97,6 +108,16 @@ def _cell(name: str, value: Any) -> Text:  # noqa: ANN401 - any column value
     if name.endswith("_at") and isinstance(value, str):
         return Text(value[:19].replace("T", " "))
     return Text(str(value), style=_STYLES.get(str(value), ""))
+
+
+def _stored(value: Any) -> Text:  # noqa: ANN401 - any column value
+    if value is None:
+        return Text("NULL", style="dim")
+    if isinstance(value, bytes):
+        return Text(f"X'{value.hex().upper()}'")
+    if isinstance(value, dict | list):  # PostgreSQL's JSON
+        return Text(json.dumps(value, ensure_ascii=False))
+    return Text(str(value))
 
 
 def short_peer(peer: str) -> str:

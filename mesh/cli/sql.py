@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from mesh.cli.options import ReadOptions
 from mesh.cli.read import projected
-from mesh.cli.render import print_rows
+from mesh.cli.render import print_json, print_stored
 from mesh.cli.tables import Limit
 
 
@@ -19,7 +19,11 @@ def sql(
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Query the projected tables. It cannot write."""
+    from mesh.projections.by_name import by_name
+
     columns, rows = asyncio.run(projected(options, lambda tables: tables.sql(statement, limit)))
-    print_rows(
-        [dict(zip(columns, row, strict=True)) for row in rows], columns=columns, as_json=options.json, empty="No rows."
-    )
+    if not options.json:
+        print_stored(columns, rows, empty="No rows.")
+        return
+    for row in by_name(columns, rows):
+        print_json(row)

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
 from mesh.errors import MeshError
 from mesh.events.envelope import Record
+from mesh.projections.by_name import by_name
 from mesh.projections.database import writer_engine
 from mesh.projections.digest import Digest, digest
 from mesh.projections.runner import Runner
@@ -22,11 +23,12 @@ def digest_of_records(records: Sequence[Record]) -> Digest:
 
 
 def rows_of(records: Sequence[Record], question: str) -> list[dict[str, Any]]:
-    """The rows that a SELECT gives over those tables. Raises MeshError for what is no SELECT."""
+    """The rows that a SELECT gives over those tables. Raises MeshError: no SELECT, or a column twice."""
     with _tables(records) as connection:
         connection.exec_driver_sql("PRAGMA query_only=ON")
         try:
-            return [dict(row) for row in connection.exec_driver_sql(question).mappings()]
+            result = connection.exec_driver_sql(question)
+            return by_name(list(result.keys()), [tuple(row) for row in result])
         except (DBAPIError, ResourceClosedError) as error:
             why = getattr(error, "orig", None) or "it gives no rows"
             raise MeshError(f"{question!r}: {why}", remedy="docs/tables.md has the tables and columns.") from error

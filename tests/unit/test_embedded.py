@@ -224,6 +224,12 @@ async def test_a_question_that_is_none_is_a_clear_error(question):
             mesh.sql(question)
 
 
+async def test_columns_of_one_name_lose_none_of_their_values():
+    async with shouting() as mesh:
+        with pytest.raises(MeshError, match=r"named 'a'\. Give one of them an alias"):
+            mesh.sql("SELECT 1 AS a, 2 AS a")
+
+
 def test_asking_is_as_with_a_node():
     there = inspect.signature(Mesh.ask).parameters
     here = dict(inspect.signature(LocalMesh.ask).parameters)
