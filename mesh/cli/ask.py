@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from mesh.cli.options import ReadOptions
+from mesh.cli.options import ReadOptions, Whole
 from mesh.cli.render import print_json, short_peer
 from mesh.cli.votes import print_votes
 from mesh.errors import MeshError
@@ -36,11 +36,11 @@ def ask(
     expert: Annotated[str, Parameter(help="Only experts of this name")] = "",
     strategy: Annotated[str, Parameter(help="local_only, best_peer, distributed, consensus")] = "",
     policy: Annotated[str, Parameter(help="p2c_peak_ewma, weighted, round_robin, sticky, …: docs/routing.md")] = "",
-    fan_out: Annotated[int, Parameter(help="Experts asked by distributed and consensus; 0: as configured")] = 0,
+    fan_out: Annotated[Whole, Parameter(help="Experts asked by distributed and consensus; 0: as configured")] = 0,
     split: Annotated[str, Parameter(help="distributed: ask the parts of it one by one: auto, always, never")] = "",
     cache: Annotated[str, Parameter(help="on: an answer to exactly this will do; off: it will not")] = "",
     keep: Annotated[str, Parameter(help="Journals keep no more of it than this: digest, sealed")] = "",
-    faults: Annotated[int, Parameter(help="consensus: liars to bear; asks 3f+1, needs 2f+1; 0: as configured")] = 0,
+    faults: Annotated[Whole, Parameter(help="consensus: liars to bear; asks 3f+1, needs 2f+1; 0: as configured")] = 0,
     agreement: Annotated[str, Parameter(help="consensus: exact, normalised, semantic")] = "",
     timeout: Annotated[float, Parameter(help="Seconds until the answer must be there; 0: as configured")] = 0,
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from mesh.cli.options import ReadOptions
+from mesh.cli.options import ReadOptions, Whole
 from mesh.cli.render import console, print_json, short_peer
 from mesh.errors import MeshError
 from mesh.events.codec import decode
@@ -25,7 +25,7 @@ _NO_LIMIT = 100_000
 def tail(
     *,
     after: Annotated[
-        int, Parameter(help="Start after this position; 0: from the very first event; -N: the last N")
+        Whole, Parameter(help="Start after this position; 0: from the very first event; -N: the last N")
     ] = -20,
     follow: Annotated[bool, Parameter(help="Go on as events happen", negative="--no-follow")] = True,
     only: Annotated[str, Parameter(help="Only this family or type: request, peer.connected …")] = "",
@@ -40,7 +40,7 @@ def tail(
 
 
 def show(
-    position: Annotated[int, Parameter(help="The event's place in the journal, 1, 2, 3 …")],
+    position: Annotated[Whole, Parameter(help="The event's place in the journal, 1, 2, 3 …")],
     /,
     *,
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from mesh.cli.options import HomeOption, ReadOptions
+from mesh.cli.options import HomeOption, ReadOptions, Whole
 from mesh.cli.render import print_rows
 
 if TYPE_CHECKING:
     from mesh.gateway.keys import Key
 
 _DAY_S = 86_400.0
+_MOST_DAYS = 36_500
 
 
 def list_keys(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - frozen
@@ -33,8 +34,8 @@ def add(
     /,
     *,
     days: Annotated[float, Parameter(help="Valid for so many days; 0: until it is revoked")] = 0,
-    requests_per_minute: Annotated[int, Parameter(help="0: no limit")] = 0,
-    tokens_per_day: Annotated[int, Parameter(help="0: no limit")] = 0,
+    requests_per_minute: Annotated[Whole, Parameter(help="0: no limit")] = 0,
+    tokens_per_day: Annotated[Whole, Parameter(help="0: no limit")] = 0,
     options: HomeOption = HomeOption(),  # noqa: B008 - frozen
 ) -> None:
     """Make an API key. It is printed once and cannot be shown again. From the first key on every request needs one."""
@@ -43,8 +44,9 @@ def add(
     from mesh.errors import ConfigError
     from mesh.gateway.keys import Key, hash_of, load_keys, new_secret, save_keys
 
-    if days < 0:
-        raise ConfigError(f"--days {days:g}: the least is 0", remedy="0 makes a key that is valid until it is revoked.")
+    if not 0 <= days <= _MOST_DAYS:
+        limits = f"the least is 0, the most {_MOST_DAYS:,}"
+        raise ConfigError(f"--days {days:g}: {limits}", remedy="0 makes a key that is valid until it is revoked.")
     path = options.open().gateway_keys
     keys = load_keys(path)
     if any(key.name == name for key in keys):

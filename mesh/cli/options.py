@@ -1,16 +1,27 @@
-"""Parameters that every command has."""
+"""Parameters that every command has, and kinds that many have."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from mesh.home import Home
 
 if TYPE_CHECKING:
     from mesh.config import Config
 
+
+def _as_written(_type: object, tokens: Sequence[Token]) -> int:
+    """A whole number; cyclopts alone takes 1.5 and rounds it."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError from None  # without words: then cyclopts names the parameter and the value
+
+
+Whole = Annotated[int, Parameter(converter=_as_written)]
 _HOME_HELP = "The node's directory [default: $MESH_HOME or the user's data directory]"
 
 

@@ -11,12 +11,15 @@ from mesh.cli.read import projected
 from mesh.cli.render import console, print_json, print_rows
 from mesh.clock import SystemClock, rfc3339
 
+_MOST_HOURS = 1_000_000
 _TIMES = ("p50_ms", "p95_ms", "p99_ms")
 
 
 def stats(
     *,
-    hours: Annotated[float, Parameter(help="Of the last so many hours; 0: of all time", validator=Number(gte=0))] = 24,
+    hours: Annotated[
+        float, Parameter(help="Of the last so many hours; 0: of all time", validator=Number(gte=0, lte=_MOST_HOURS))
+    ] = 24,
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
     """How the mesh does, as this node sees it: who covers which domain, how fast, how well."""

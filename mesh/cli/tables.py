@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mesh.cli.options import ReadOptions
+from mesh.cli.options import ReadOptions, Whole
 from mesh.cli.read import projected
 from mesh.cli.render import print_rows
 
-Limit = Annotated[int, Parameter(help="At most so many rows", validator=Number(gte=1))]
+Limit = Annotated[Whole, Parameter(help="At most so many rows", validator=Number(gte=1, lte=2**31 - 1))]
 State = Literal[
     "", "received", "routed", "dispatched", "answered", "completed", "failed", "cancelled", "rejected", "interrupted"
 ]
