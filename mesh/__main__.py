@@ -5,19 +5,22 @@ import sys
 
 def main() -> None:
     """Run the command line; errors that a person can act on end it with their text and exit code."""
-    from mesh.cli import app
+    from mesh.cli import app, streams
     from mesh.errors import MeshError
 
+    streams.prepare()
     try:
-        app(result_action="return_value")
+        try:
+            app(result_action="return_value")
+        finally:
+            sys.stdout.flush()
+    except streams.ReaderGone as gone:
+        sys.exit(gone.exit_code)
     except MeshError as error:
         print(f"mesh: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
 
 
 if __name__ == "__main__":

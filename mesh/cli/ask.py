@@ -71,6 +71,8 @@ def _standard_input() -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise MeshError(f"standard input is not UTF-8: {error}", remedy="Convert it first.") from None
+    except OSError as error:
+        raise MeshError(f"standard input cannot be read: {error.strerror}") from None
 
 
 async def _ask(content: str, options: ReadOptions, choices: dict[str, Any]) -> None:

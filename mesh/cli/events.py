@@ -75,6 +75,7 @@ async def _tail(after: int, *, follow: bool, only: str, origin: str, options: Re
         printed = 0
         async for batch in source:
             printed += sum(_print_line(record, only, is_of, options) for record in batch)
+            sys.stdout.flush()
     if not printed and (only or origin):
         more = "" if first == 1 else "; --after 0 reads all"
         print(f"mesh: of the events from {first} to {last} none is what was asked for{more}", file=sys.stderr)

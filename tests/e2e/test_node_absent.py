@@ -11,7 +11,7 @@ import pytest_asyncio
 from mesh.api.client import Mesh
 from mesh.demo.nodes import NodeProcess, until
 from mesh.errors import NodeUnreachable
-from tests.kit.cli import begin, mesh
+from tests.kit.cli import begin, mesh, shell
 from tests.kit.nodes import MATHS, config, running_node, tables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -74,6 +74,34 @@ async def test_reading_needs_no_running_node(stopped: NodeProcess, command: str,
     ran = await mesh(stopped.home.root, *command.split())
     assert ran.code == 0, ran.errors
     assert word in ran.output
+
+
+@pytest.mark.parametrize("command", ["requests", "requests --json", "events tail --no-follow", "config", "--help"])
+@pytest.mark.parametrize(
+    ("where", "code", "says"),
+    [
+        ("> /dev/full", 74, "mesh: standard output cannot be written: No space left on device\n"),
+        (">&-", 74, "mesh: standard output cannot be written: Bad file descriptor\n"),
+        ("| true", 141, ""),
+    ],
+)
+async def test_output_that_goes_nowhere_ends_a_command_in_one_way(
+    stopped: NodeProcess, command: str, where: str, code: int, says: str
+) -> None:
+    ran = await shell(stopped.home.root, f"mesh {command} {where}")
+    assert (ran.code, ran.output, ran.errors) == (code, "", says)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("mesh status 2>&-", 69, ""),
+        ("mesh ask - <&-", 1, "mesh: standard input cannot be read: Bad file descriptor\n"),
+    ],
+)
+async def test_other_streams_may_be_closed(stopped: NodeProcess, command: str, code: int, says: str) -> None:
+    ran = await shell(stopped.home.root, command)
+    assert (ran.code, ran.output, ran.errors) == (code, "", says)
 
 
 async def test_a_tail_that_shows_nothing_says_what_it_looked_through(stopped: NodeProcess) -> None:

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from mesh.demo.nodes import NodeProcess, until
-from tests.kit.cli import begin, environment, mesh
+from tests.kit.cli import begin, environment, mesh, shell
 from tests.kit.nodes import MATHS, python_expert, tables, two_nodes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -163,6 +163,14 @@ async def test_a_reader_that_goes_away_takes_the_request_back(nodes: Nodes) -> N
     )
     output, errors = await asyncio.wait_for(process.communicate(), 90)
     assert (output, errors) == (b"wor", b"")
+    await until(_serves(nodes[1], 0), within=60, what="the expert went on")
+    await _cancelled(nodes[0])
+
+
+async def test_an_answer_that_cannot_be_written_takes_the_request_back(nodes: Nodes) -> None:
+    words = " ".join(["word"] * 4000)
+    ran = await shell(nodes[0].home.root, f"mesh ask '{words}' --domain reasoning > /dev/full")
+    assert (ran.code, ran.errors) == (74, "mesh: standard output cannot be written: No space left on device\n")
     await until(_serves(nodes[1], 0), within=60, what="the expert went on")
     await _cancelled(nodes[0])
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,5 +66,23 @@ async def mesh(
         output, errors = await talking
         raise AssertionError(f"mesh {' '.join(arguments)} did not end:\n{output.decode()}{errors.decode()}")
     output, errors = talking.result()
+    assert process.returncode is not None
+    return Ran(process.returncode, output.decode(), errors.decode(), clock.monotonic() - started)
+
+
+async def shell(home: Path, command: str) -> Ran:
+    """Run a line of a shell, where ``mesh`` is the command on ``home``; the code is that of the first in a pipe."""
+    clock = SystemClock()
+    started = clock.monotonic()
+    mesh = f'mesh() {{ {shlex.quote(sys.executable)} -m mesh "$@" --home {shlex.quote(str(home))}; }}'
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        "-c",
+        f"{mesh}; {command}; exit ${{PIPESTATUS[0]}}",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode is not None
     return Ran(process.returncode, output.decode(), errors.decode(), clock.monotonic() - started)
