@@ -28,4 +28,5 @@ def _dues(state: HealthState) -> Iterator[float]:
         if peer.gone_since:
             yield state.missed_since(peer) + GONE_AFTER_S
         else:
+            yield state.counts_from(name)
             yield from (state.believed_until(name, offer) for offer in state.experts.get(name, {}).values())

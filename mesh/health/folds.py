@@ -9,7 +9,7 @@ from mesh.events.envelope import Event, Fact
 from mesh.events.vocabulary import experts, health, network, node, requests
 from mesh.health import alert_folds
 from mesh.health.records import (
-    ACQUAINTED_AFTER_S,
+    COUNTS_AFTER_S,
     FORGET_AFTER_S,
     FORGET_EVERY_S,
     MAX_EXPERTS_PER_PEER,
@@ -45,6 +45,7 @@ def _connected(state: Watched, event: Event, fact: network.PeerConnected) -> Non
     peer = state.peers.setdefault(fact.peer, PeerHealth())
     if not peer.connected:
         peer.connected_since = event.at
+        peer.gone_before, peer.left_before = peer.gone_since, peer.left
     peer.connected = True
     peer.suspected = peer.down = peer.left = False
     peer.gone_since, peer.gone_why = 0.0, ""
@@ -70,7 +71,7 @@ def _suspected(state: Watched, event: Event, fact: network.PeerSuspected) -> Non
 def _confirmed_down(state: Watched, event: Event, fact: network.PeerConfirmedDown) -> None:
     if (peer := state.peers.get(fact.peer)) is not None:
         peer.down = True
-        peer.acquainted |= peer.connected and event.at - peer.connected_since >= ACQUAINTED_AFTER_S
+        peer.acquainted |= peer.connected and event.at - peer.connected_since >= COUNTS_AFTER_S
         peer.gone_since = peer.gone_since or event.at - max(0.0, fact.silent_s)
         peer.gone_why = peer.gone_why or fact.reason
 
@@ -140,7 +141,11 @@ def _status_changed(state: Watched, event: Event, fact: health.StatusChanged) ->
 
 
 def _gone(peer: PeerHealth, at: float, why: str) -> None:
-    peer.acquainted |= peer.connected and at - peer.connected_since >= ACQUAINTED_AFTER_S
+    if peer.connected and at - peer.connected_since < COUNTS_AFTER_S:
+        peer.gone_since = peer.gone_before or peer.gone_since
+        peer.left |= peer.left_before
+    else:
+        peer.acquainted |= peer.connected
     peer.connected = False
     peer.suspected = False
     peer.gone_since = peer.gone_since or at

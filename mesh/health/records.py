@@ -11,8 +11,8 @@ Phase = Literal["pending", "raised", "acknowledged"]
 
 # After the node has started, a peer or domain of before is not missed for this long: it may still come back.
 START_GRACE_S = 30.0
-# A peer counts as acquainted, so that losing it is worth an alert, once a connection has lasted this long.
-ACQUAINTED_AFTER_S = 2.0
+# A connection counts once it has lasted this long: who is turned away, for its mesh's name or else, had one as well.
+COUNTS_AFTER_S = 2.0
 # What has been gone for this long is no longer watched.
 FORGET_AFTER_S = 7 * 86400.0
 # How often that is looked at.
@@ -48,7 +48,11 @@ class NodeHealth(msgspec.Struct):
 
 
 class PeerHealth(msgspec.Struct):
-    """A peer that was connected at least once. ``gone_since`` is 0 while it is there; ``left``: it said goodbye."""
+    """A peer that was connected at least once. ``gone_since`` is 0 while it is there; ``left``: it said goodbye.
+
+    ``gone_before`` and ``left_before`` are the same of before the present connection: one that ends before it counts
+    changes neither. ``acquainted``: one has counted, so that losing the peer is worth an alert.
+    """
 
     samples: list[tuple[float, PeerSampled]] = []
     standing: Standing = Standing()
@@ -61,6 +65,8 @@ class PeerHealth(msgspec.Struct):
     down: bool = False
     acquainted: bool = False
     left: bool = False
+    gone_before: float = 0.0
+    left_before: bool = False
 
 
 class Offer(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import msgspec
 
 from mesh.events.envelope import Event
 from mesh.health.folds import FOLDS
-from mesh.health.records import START_GRACE_S, Alert, Offer, PeerHealth, Watched
+from mesh.health.records import COUNTS_AFTER_S, START_GRACE_S, Alert, Offer, PeerHealth, Watched
 
 
 class HealthState(Watched):
@@ -48,6 +48,10 @@ class HealthState(Watched):
             return True
         known = self.peers.get(peer)
         return known is not None and known.connected and not known.down
+
+    def counts_from(self, peer: str) -> float:
+        """From when on the connection to a peer that is here counts, if it lasts; our own at once."""
+        return self.started_at if peer == self.node else self.peers[peer].connected_since + COUNTS_AFTER_S
 
     @property
     def grace_until(self) -> float:

@@ -22,6 +22,7 @@ class Link:
         self.connections: dict[str, float] = {}  # when each came up, monotonic
         self.connected_at = now
         self.misbehaved = False
+        self.refused_for_s = 0.0  # how long it is not dialled for having been refused for good
         self.leaving = False
         self.liveness: Liveness | None = None  # from the first hello on
         self.heartbeats = Heartbeats(heartbeat_s)

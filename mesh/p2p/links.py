@@ -39,7 +39,9 @@ from mesh.p2p.overlay import (
     Restarted,
 )
 from mesh.p2p.parting import Parting
+from mesh.p2p.penalties import Penalties
 from mesh.p2p.sealed_streams import Sealing
+from mesh.p2p.session import SessionRefused
 from mesh.p2p.streams import Fault, Streams
 from mesh.p2p.tasks import TaskOwner
 
@@ -49,6 +51,9 @@ log = structlog.get_logger(__name__)
 _FORGET_S = 600.0
 # Who is cut off for what it said on a stream has this long to read why.
 _FAREWELL_S = 0.25
+# Who is refused for good, for its mesh's name say, is not dialled for `redial_max_s`, twice as long each further time,
+# up to so many times that: whoever mends a setting starts a node anew, and that one dials.
+_REFUSED_TIMES = 10
 # How long a node that leaves waits for its peers to hang up.
 _GOODBYE_S = 1.0
 
@@ -82,6 +87,8 @@ class Links(Mapping[str, Link]):
         self._parted = asyncio.Event()
         self._heartbeat_s = config.heartbeat_s
         self._low_water = config.low_water
+        self._redial_max_s = config.redial_max_s
+        self._refusals = Penalties(config.redial_max_s, _REFUSED_TIMES * config.redial_max_s)
         self.door = Door(overlay, clock, pause_s=config.redial_max_s, known=self.known, on_admitted=self._on_admitted)
         self._parting = Parting(overlay, self.door, tasks, clock)
         self.membership = Membership(
@@ -150,6 +157,11 @@ class Links(Mapping[str, Link]):
         link = self._links.get(peer)
         return link is not None and bool(link.connections)
 
+    def is_parting(self, peer: str) -> bool:
+        """Whether there is a connection that only lasts until the peer has read why it ends."""
+        link = self._links.get(peer)
+        return link is not None and bool(link.connections) and link.misbehaved
+
     def known(self) -> dict[str, tuple[str, ...]]:
         """Every peer that is kept connected, with its addresses."""
         return {member.peer: member.addresses for member in self.membership.members.values()}
@@ -207,11 +219,14 @@ class Links(Mapping[str, Link]):
         self, peer: str, addresses: tuple[str, ...], error: str, attempt: int, retry_in_s: float
     ) -> None:
         self._chronicle.dial_failed(peer, addresses, error, attempt, retry_in_s)
-        member = self.membership.members.get(peer)
-        if member is not None and member.static:
+        if self._is_static(peer):
             if peer not in self._unreached:
                 log.warning("a configured peer cannot be reached", peer=peer, error=error)
             self._unreached[peer] = error
+
+    def _is_static(self, peer: str) -> bool:
+        member = self.membership.members.get(peer)
+        return member is not None and member.static
 
     @property
     def unreached(self) -> Mapping[str, str]:
@@ -283,6 +298,7 @@ class Links(Mapping[str, Link]):
         if first:
             link.connected_at = now
             link.misbehaved = link.leaving = False
+            link.refused_for_s = 0.0
             self.membership.connected(fact.peer, now)
             if self._unreached.pop(fact.peer, None) is not None:
                 log.info("a configured peer is reached", peer=fact.peer)
@@ -312,7 +328,8 @@ class Links(Mapping[str, Link]):
         self._parted.set()
         self.streams.drop(link, f"the connection was lost: {fact.reason}")
         self._chronicle.disconnected(fact.peer, fact.connection, fact.reason, now - link.connected_at)
-        self.membership.disconnected(fact.peer, now, penalty=link.misbehaved)
+        penalty_s = max(link.refused_for_s, self._redial_max_s) if link.misbehaved else 0.0
+        self.membership.disconnected(fact.peer, now, penalty_s=penalty_s)
         self._dialer.wake()
         if link.liveness is None or link.leaving:
             del self._links[fact.peer]
@@ -356,8 +373,14 @@ class Links(Mapping[str, Link]):
             return
         self._chronicle.refused(link.peer, link.address, rule=fault.rule, limit=fault.limit, value=fault.value)
         if fault.final:
-            link.misbehaved = True
-            self._parting.disconnect(link.peer, fault.what, farewell_s=_FAREWELL_S)
+            self._refuse(link, fault)
+
+    def _refuse(self, link: Link, refusal: SessionRefused) -> None:
+        """The two cannot work together, and trying again soon will not help."""
+        link.misbehaved = True
+        link.hello = None  # what it said before holds no more
+        link.refused_for_s = self._refusals.offend(link.peer, self._clock.monotonic())
+        self._parting.disconnect(link.peer, refusal.what, farewell_s=_FAREWELL_S)
 
     def misbehaved(self, peer: str, address: str, rule: str, detail: str, *, farewell_s: float = 0.0) -> None:
         """A peer broke a rule: record it, and cut it off for a while."""

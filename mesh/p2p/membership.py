@@ -136,7 +136,7 @@ class Membership:
         member = self.members.get(peer)
         if member is not None:
             member.dialing = False
-            member.due = now + self.redial_min_s
+            member.due = max(member.due, now + self.redial_min_s)  # it may have come, been refused and gone
 
     def connected(self, peer: str, now: float) -> None:
         """There is a connection, whoever made it."""
@@ -146,15 +146,15 @@ class Membership:
             member.connected_at = now
             member.patience = GIVE_UP_ATTEMPTS
 
-    def disconnected(self, peer: str, now: float, *, penalty: bool = False) -> None:
-        """There is none any more. ``penalty``: the peer did not deserve it; it is not dialled again for long."""
+    def disconnected(self, peer: str, now: float, *, penalty_s: float = 0.0) -> None:
+        """There is none any more. ``penalty_s``: the peer did not deserve it, and is not dialled again for so long."""
         member = self.members.get(peer)
         if member is None or member.connected_at is None:
             return
         if now - member.connected_at >= SETTLED_S:
             member.backoff.succeed()
         member.connected_at = None
-        pause = self.redial_max_s if penalty else member.backoff.fail()
+        pause = penalty_s or member.backoff.fail()
         member.due = now + pause + self._deference(peer)
 
     def overlay_restarted(self, now: float) -> None:

@@ -247,7 +247,7 @@ class Peers:
 
     def on_gossip(self, topic: str, peer: str, data: bytes) -> None:
         """See `OverlayHandler.on_gossip`."""
-        if peer == self.peer_id or self._links.door.denies(peer):
+        if peer == self.peer_id or self._links.door.denies(peer) or self._links.is_parting(peer):
             return
         try:
             self._topics.deliver(topic, peer, data)

@@ -15,10 +15,11 @@ class _Penalty:
 
 
 class Penalties:
-    """The pauses that are running; the first one of a peer lasts ``first_s`` seconds."""
+    """The pauses that are running: of a peer the first lasts ``first_s`` seconds, and none more than ``longest_s``."""
 
-    def __init__(self, first_s: float) -> None:
+    def __init__(self, first_s: float, longest_s: float = LONGEST_S) -> None:
         self._first_s = first_s
+        self._longest_s = max(longest_s, first_s)
         self._penalties: dict[str, _Penalty] = {}
 
     def offend(self, peer: str, now: float) -> float:
@@ -30,7 +31,7 @@ class Penalties:
             self._penalties[peer] = before
             return before.until - now
         else:
-            pause_s = min(2 * before.pause_s, max(LONGEST_S, self._first_s))
+            pause_s = min(2 * before.pause_s, self._longest_s)
         if len(self._penalties) >= MAX_PENALTIES:
             del self._penalties[next(iter(self._penalties))]
         self._penalties[peer] = _Penalty(now + pause_s, pause_s)

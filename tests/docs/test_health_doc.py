@@ -7,7 +7,7 @@ import pytest
 from mesh.config import AlertsConfig, HealthConfig
 from mesh.health.alerting import MAX_OPEN_PER_RULE
 from mesh.health.monitor import COALESCE_S, FIRST_SAMPLE_S
-from mesh.health.records import ACQUAINTED_AFTER_S, FORGET_AFTER_S, START_GRACE_S
+from mesh.health.records import COUNTS_AFTER_S, FORGET_AFTER_S, START_GRACE_S
 from mesh.health.rules import RULES
 from mesh.health.rules.overrides import configured
 from mesh.health.score import MIN_REQUESTS, NODE_CURVES, PEER_CURVES, UNITS
@@ -64,7 +64,7 @@ def test_the_rules():
         f"has been gone for {GONE_AFTER_S:g} s, is `critical`",
         f"`success` counts from {MIN_REQUESTS} requests",
         f"have {START_GRACE_S:g} s to come back",
-        f"connection to it has lasted {ACQUAINTED_AFTER_S:g} s",
+        f"connection to it has lasted {COUNTS_AFTER_S:g} s",
         f"At most {MAX_OPEN_PER_RULE} alerts of one rule",
         f"gone for {FORGET_AFTER_S / 86400:g} days",
         f"within {COALESCE_S:g} s of a peer coming or going",

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import AsyncIterator
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +15,12 @@ from mesh.demo.nodes import NodeProcess, until
 from mesh.events.vocabulary.experts import ExpertsSought
 from mesh.events.vocabulary.network import PeerDiscovered
 from mesh.experts.queries import Query
-from mesh.health.records import ACQUAINTED_AFTER_S
 from mesh.p2p.host.kad_messages import GET_PROVIDERS, Kad, _size, decode, encode
 from mesh.p2p.host.kad_table import key_of
 from mesh.p2p.memory_network import MemoryNetwork
 from mesh.p2p.overlay_process import ProcessOverlay
 from tests.kit.asking import identity, says
-from tests.kit.nodes import config, running_node, tables
+from tests.kit.nodes import acquainted, config, running_node, tables
 from tests.kit.whole_nodes import WholeNode, expert
 
 pytestmark = pytest.mark.e2e
@@ -89,15 +87,6 @@ async def connect(near: WholeNode, far: WholeNode) -> None:
         return far.id in near.peers.connected() and near.id in far.peers.connected()
 
     await until(connected, within=60, what=f"{near.id} and {far.id} did not connect")
-
-
-async def acquainted(node: NodeProcess, other: NodeProcess) -> bool:
-    async with tables(node) as found:
-        for row in await found.peers():
-            if row["peer"] == other.peer_id and row["connected_at"] and row["last_seen_at"]:
-                since, seen = (datetime.fromisoformat(row[name]) for name in ("connected_at", "last_seen_at"))
-                return (seen - since).total_seconds() > ACQUAINTED_AFTER_S
-    return False
 
 
 async def test_a_node_comes_back_to_whom_it_knew_and_its_leaving_raised_no_alert(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 
 from mesh.config import StorageConfig
 from mesh.demo.nodes import NodeProcess, until
+from mesh.health.records import COUNTS_AFTER_S
 from mesh.projections.database import database_url
 from mesh.projections.queries import Queries
 
@@ -80,6 +82,16 @@ async def offered(node: NodeProcess, count: int, within: float = 60) -> None:
             return sum(row["state"] == "active" for row in own) >= count
 
         await until(known, within=within, what=f"{count} experts were not offered")
+
+
+async def acquainted(node: NodeProcess, other: NodeProcess) -> bool:
+    """Whether the connection to ``other`` has lasted long enough to be missed, as far as the node's tables know."""
+    async with tables(node) as found:
+        for row in await found.peers():
+            if row["peer"] == other.peer_id and row["connected_at"] and row["last_seen_at"]:
+                since, seen = (datetime.fromisoformat(row[name]) for name in ("connected_at", "last_seen_at"))
+                return (seen - since).total_seconds() > COUNTS_AFTER_S
+    return False
 
 
 @asynccontextmanager

@@ -104,7 +104,7 @@ async def test_a_lost_peer_is_alerted_within_seconds_though_samples_are_far_apar
     assert bench.steps() == [
         (100.2, "pending peer_lost/peer"),
         (105.0, "raised peer_lost/peer"),
-        (200.2, "resolved peer_lost/peer"),
+        (202.0, "resolved peer_lost/peer"),
     ]
     assert bench.times_of("health.status_changed") == [1, 105]  # the node's first, and the peer's to critical
 
@@ -179,7 +179,7 @@ async def test_a_restart_resumes_open_alerts_and_decides_nothing_again(tmp_path)
         assert second.steps() == []
         second.monitor.acknowledge("peer_lost/peer", "ann")
         second.journal.emit(connected())
-        await asyncio.sleep(1)
+        await asyncio.sleep(3)
     assert [step for _, step in second.steps()] == ["resolved peer_lost/peer"]
     assert [notice.step for notice in second.notices.notices] == ["acknowledged", "resolved"]
     replayed = Bench(tmp_path, first.records)

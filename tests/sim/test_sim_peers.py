@@ -1,6 +1,7 @@
 """Several nodes over the memory overlay, in virtual time: joining, dying, freezing, healing, misbehaving."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -408,6 +409,47 @@ async def test_a_configured_peer_that_cannot_be_reached_is_said_until_it_is():
     assert node.peers.unreached == {}
     await node.stop()
     await late.stop()
+
+
+async def test_a_peer_of_another_mesh_is_dialled_less_and_less():
+    network = MemoryNetwork(latency_s=0.005)
+    node = PeerNode("a", MemoryOverlay(network, "a"), LoopClock())
+    other = PeerNode("b", MemoryOverlay(network, "b"), LoopClock(), mesh="elsewhere")
+    for one in (node, other):
+        await one.start()
+    node.peers.learn("b", other.overlay.addresses, "mdns")
+    refused_at = []
+    for _ in range(8):
+        await until(lambda: len(node.of("peer.refused", "b")) > len(refused_at), 700, every=0.5)
+        refused_at.append(now())
+    pauses = [round((after - before) / 60) for before, after in itertools.pairwise(refused_at)]
+    assert pauses == [1, 2, 4, 8, 10, 10, 10]
+    await other.stop()
+    mended = PeerNode("b", MemoryOverlay(network, "b"), LoopClock())
+    await mended.start()
+    mended.peers.learn("a", node.overlay.addresses, "store")
+    await until(lambda: node.peers.connected() == {"b"}, 5)
+    await node.stop()
+    await mended.stop()
+
+
+async def test_who_is_about_to_be_disconnected_for_its_mesh_is_not_heard():
+    network = MemoryNetwork()
+    heard: list[tuple[str, bytes]] = []
+    made = [
+        PeerNode("a", MemoryOverlay(network, "a"), LoopClock()),
+        PeerNode("b", MemoryOverlay(network, "b"), LoopClock(), mesh="elsewhere"),
+    ]
+    for node in made:
+        node.peers.register("offers", lambda peer, data: heard.append((peer, data)))
+        await node.start()
+    introduce(*made)
+    await until(lambda: made[0].of("peer.refused", "b"))
+    assert not made[0].of("peer.disconnected", "b")
+    made[0].peers.on_gossip("/mesh/lab/offers/1.0.0", "b", b"told before it went there, and kept by somebody")
+    assert heard == []
+    for node in made:
+        await node.stop()
 
 
 async def test_every_call_has_exactly_one_outcome_while_the_network_breaks_and_heals():

@@ -3,9 +3,11 @@ import pytest
 from mesh.events.vocabulary.alerts import AlertRaised
 from mesh.events.vocabulary.experts import ExpertDeregistered, ExpertExpired, ExpertRegistered
 from mesh.events.vocabulary.network import PeerConfirmedDown, PeerLeft, PeerRejoined
+from mesh.health.decide import next_due
 from tests.kit.health_story import (
     NODE,
     PEER,
+    T0,
     Story,
     connected,
     disconnected,
@@ -30,7 +32,7 @@ class TestPeerLost:
         assert story.alerts_when(104.9) == []
         assert story.alerts_when(105) == ["raised peer_lost/peer"]
         assert story.alerts_when(200) == []
-        assert story.given(300, connected()).alerts_when(300) == ["resolved peer_lost/peer"]
+        assert story.given(300, connected()).alerts_when(302) == ["resolved peer_lost/peer"]
 
     def test_it_says_why_and_for_how_long(self):
         story = a_peer().given(100, disconnected(reason="connection reset"))
@@ -42,7 +44,7 @@ class TestPeerLost:
     def test_a_blink_is_pending_and_no_alert(self):
         story = a_peer().given(100, disconnected())
         story.when(100)
-        (resolved,) = [fact for fact in story.given(101, connected()).when(101) if fact.type == "alert.resolved"]
+        (resolved,) = [fact for fact in story.given(101, connected()).when(103) if fact.type == "alert.resolved"]
         assert resolved.reason.startswith("before it was raised")
         assert story.state.resolved == {}
 
@@ -59,6 +61,30 @@ class TestPeerLost:
     def test_who_was_connected_for_a_moment_only_is_not_missed(self):
         story = Story(alerts=QUIET).given(0, started()).given(100, connected()).given(101, disconnected())
         assert story.alerts_when(200) == []
+
+    def test_who_comes_for_a_moment_only_is_not_back(self):
+        story = a_peer().given(100, disconnected())
+        story.when(105)
+        for at in (200, 260, 320):
+            assert story.given(at, connected()).alerts_when(at + 0.2) == []
+            assert story.given(at + 0.3, disconnected(reason="in another mesh")).alerts_when(at + 10) == []
+        assert "peer_lost/peer" in story.state.open_alerts()
+        assert story.given(400, connected()).alerts_when(401.9) == []
+        assert next_due(story.state, story.rules, T0 + 401.9) == T0 + 402
+        assert story.alerts_when(402) == ["resolved peer_lost/peer"]
+
+    def test_who_keeps_coming_for_a_moment_is_an_alert_as_soon_as_who_stays_away(self):
+        story = a_peer().given(100, disconnected())
+        for at in (101, 103):
+            story.when(at)
+            story.given(at, connected()).given(at + 0.3, disconnected(reason="in another mesh"))
+        (raised,) = [fact for fact in story.when(105) if isinstance(fact, AlertRaised)]
+        assert (raised.held_s, raised.summary) == (5.0, "peer peer is gone: in another mesh")
+
+    def test_who_said_goodbye_and_comes_for_a_moment_only_is_not_missed(self):
+        story = a_peer().given(100, PeerLeft(peer=PEER, reason="an upgrade"), disconnected())
+        story.given(200, connected()).given(200.3, disconnected())
+        assert story.alerts_when(300) == []
 
     def test_after_a_restart_peers_get_time_to_come_back(self):
         story = a_peer().given(100, started(2))
@@ -178,7 +204,18 @@ class TestDomainUncovered:
         story.given(70, disconnected("other"))
         assert f"pending {self.ALERT}" in story.alerts_when(70)
         assert f"raised {self.ALERT}" in story.alerts_when(85)
-        assert f"resolved {self.ALERT}" in story.given(90, connected(), offered()).alerts_when(90)
+        assert f"resolved {self.ALERT}" in story.given(90, connected(), offered()).alerts_when(92)
+
+    def test_the_offer_of_who_is_here_for_a_moment_only_covers_nothing(self):
+        story = Story().given(0, started(), connected()).given(50, offered(), disconnected())
+        story.when(50)
+        assert f"raised {self.ALERT}" in story.alerts_when(65)
+        assert story.given(90, connected(), offered()).alerts_when(90.2) == []
+        assert story.given(90.3, disconnected()).alerts_when(200) == []
+
+    def test_a_domain_that_a_newcomer_brings_is_never_uncovered(self):
+        story = Story().given(0, started()).given(50, connected(), offered())
+        assert [story.alerts_when(at) for at in (50, 51, 52, 60)] == [[]] * 4
 
     def test_a_restarted_node_first_looks_around(self):
         story = Story().given(0, started(), connected()).given(50, offered()).given(100, started(2))

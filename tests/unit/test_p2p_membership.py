@@ -119,7 +119,17 @@ def test_a_peer_that_misbehaved_waits_for_the_longest():
     members = membership()
     members.learn("c", ["/x"], 0.0)
     members.connected("c", 0.0)
-    members.disconnected("c", 100.0, penalty=True)
+    members.disconnected("c", 100.0, penalty_s=60.0)
+    assert members.next_due() >= 160
+
+
+def test_a_dial_that_is_over_only_once_its_peer_was_refused_shortens_no_pause():
+    members = membership()
+    members.learn("c", ["/x"], 0.0)
+    due(members, 100.0)
+    members.connected("c", 100.0)
+    members.disconnected("c", 100.3, penalty_s=60.0)
+    members.not_dialed("c", 100.4)
     assert members.next_due() >= 160
 
 

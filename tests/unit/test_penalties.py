@@ -27,6 +27,11 @@ def test_each_further_offence_doubles_the_pause_up_to_the_longest() -> None:
     assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
+def test_the_longest_pause_can_be_a_shorter_one() -> None:
+    penalties = Penalties(60, 100)
+    assert [penalties.offend("p", 0.0), penalties.offend("p", 61.0), penalties.offend("p", 200.0)] == [60, 100, 100]
+
+
 def test_who_kept_the_rules_for_long_starts_anew() -> None:
     penalties = Penalties(60)
     penalties.offend("p", 0.0)

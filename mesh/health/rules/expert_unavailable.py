@@ -29,7 +29,7 @@ def _judge(state: HealthState, peer: str, offer: Offer, now: float) -> tuple[flo
     if not state.here(peer):
         return None, "cannot be reached"
     if state.live(peer, offer, now):
-        return 0.0, "is available"
+        return 0.0 if now >= state.counts_from(peer) else None, "is available"
     fresh = max(offer.at, offer.expired_at) >= _since(state, peer)
     if not fresh and now <= state.believed_until(peer, offer):
         return None, "has not been heard of since the peer came back"

@@ -10,7 +10,8 @@ def find(state: HealthState, now: float) -> Iterator[Finding]:
     """One finding for each peer that had a connection long enough to be missed."""
     for name, peer in state.peers.items():
         if not peer.gone_since:
-            yield Finding(name, 0.0, f"peer {short(name)} is connected again")
+            back = 0.0 if now >= state.counts_from(name) else None
+            yield Finding(name, back, f"peer {short(name)} is connected again")
             continue
         if peer.left:
             yield Finding(name, 0.0, f"peer {short(name)} said goodbye")
