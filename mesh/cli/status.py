@@ -33,4 +33,4 @@ def status(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - fro
     out.print(f"broker      {answer.broker_url}")
     out.print(f"gateway     {answer.gateway_url + '/v1' if answer.gateway_url else 'off'}")
     for notice in answer.notices:
-        out.print(f"[yellow]notice      {notice}[/]")
+        out.print(f"notice      {notice}", style="yellow", markup=False)

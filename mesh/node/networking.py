@@ -20,6 +20,7 @@ from mesh.p2p.mdns import MdnsDiscovery, MdnsUnavailable
 from mesh.p2p.overlay_process import ProcessOverlay
 from mesh.p2p.peers import Peers
 from mesh.p2p.sealed_streams import Sealing
+from mesh.p2p.session import SessionRefused
 from mesh.p2p.sharing.bridge import Bridge
 from mesh.p2p.streams import our_hello
 from mesh.p2p.tasks import TaskOwner
@@ -115,8 +116,9 @@ class Networking:
 
     def notices(self) -> tuple[str, ...]:
         """What an operator should know."""
-        unreached = self.peers.unreached.values()
-        return (*self._notices, *(f"a configured peer cannot be reached: {error}" for error in unreached))
+        unreached = (f"a configured peer cannot be reached: {error}" for error in self.peers.unreached.values())
+        refused = (_refused(peer, refusal) for peer, refusal in self.peers.refused.items())
+        return (*self._notices, *unreached, *refused)
 
     def links(self) -> list[PeerLinkSample]:
         """What the links to connected peers did since this was last asked."""
@@ -144,3 +146,10 @@ class Networking:
             return None
         rng = Random(randbits(64))  # noqa: S311 - when to say what means nothing
         return Sealing(self._identity, self._config.overlay, self._clock, rng, tasks)
+
+
+def _refused(peer: str, refusal: SessionRefused) -> str:
+    if refusal.rule != "mesh":
+        return f"a configured peer is refused: {peer}: {refusal.what}"
+    where = f"{peer} is in {refusal.value!r}, this node in {refusal.limit!r}"
+    return f"a configured peer is in another mesh: {where}; change [node] mesh of the one that is wrong"

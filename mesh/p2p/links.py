@@ -109,6 +109,7 @@ class Links(Mapping[str, Link]):
             on_failed=self._on_dial_failed,
         )
         self._unreached: dict[str, str] = {}
+        self._refused: dict[str, SessionRefused] = {}
         self._heartbeat = Heartbeat(
             self._links,
             clock,
@@ -223,6 +224,7 @@ class Links(Mapping[str, Link]):
             if peer not in self._unreached:
                 log.warning("a configured peer cannot be reached", peer=peer, error=error)
             self._unreached[peer] = error
+            self._refused.pop(peer, None)
 
     def _is_static(self, peer: str) -> bool:
         member = self.membership.members.get(peer)
@@ -232,6 +234,11 @@ class Links(Mapping[str, Link]):
     def unreached(self) -> Mapping[str, str]:
         """Configured peers that could not be dialled when it was last tried, and why."""
         return self._unreached
+
+    @property
+    def refused(self) -> Mapping[str, SessionRefused]:
+        """Configured peers that were refused for good when they were last connected, and why."""
+        return self._refused
 
     async def restrict(self, access: Access) -> int:
         """See `Peers.restrict`."""
@@ -339,6 +346,7 @@ class Links(Mapping[str, Link]):
         if link.hello is None or (hello.name, hello.role) != (link.hello.name, link.hello.role):
             self._chronicle.greeted(link.peer, hello, VERSION)
         link.hello = hello
+        self._refused.pop(link.peer, None)
 
     def _on_leaving(self, link: Link, reason: str) -> None:
         if link.leaving or not link.connections:
@@ -380,6 +388,10 @@ class Links(Mapping[str, Link]):
         link.misbehaved = True
         link.hello = None  # what it said before holds no more
         link.refused_for_s = self._refusals.offend(link.peer, self._clock.monotonic())
+        if self._is_static(link.peer):
+            if link.peer not in self._refused:
+                log.warning("a configured peer is refused", peer=link.peer, why=refusal.what, ours=refusal.limit)
+            self._refused[link.peer] = refusal
         self._parting.disconnect(link.peer, refusal.what, farewell_s=_FAREWELL_S)
 
     def misbehaved(self, peer: str, address: str, rule: str, detail: str, *, farewell_s: float = 0.0) -> None:

@@ -22,6 +22,7 @@ from mesh.p2p.links import Links
 from mesh.p2p.membership import GIVE_UP_ATTEMPTS
 from mesh.p2p.messages import PROTOCOL
 from mesh.p2p.overlay import Overlay, OverlayFact, Provider, Stream
+from mesh.p2p.session import SessionRefused
 from mesh.p2p.streams import our_hello
 from mesh.p2p.tasks import TaskOwner
 from mesh.p2p.topics import MAX_GOSSIP_BYTES, OnGossip, Topics
@@ -161,6 +162,11 @@ class Peers:
     def unreached(self) -> Mapping[str, str]:
         """Configured peers that could not be dialled when it was last tried, and why."""
         return self._links.unreached
+
+    @property
+    def refused(self) -> Mapping[str, SessionRefused]:
+        """Configured peers that were refused for good when they were last connected, and why."""
+        return self._links.refused
 
     def connected(self) -> frozenset[str]:
         """The peers that can be called now."""

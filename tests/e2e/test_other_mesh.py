@@ -1,4 +1,4 @@
-"""A node that comes back in another mesh: who knew it goes on missing it until that is mended."""
+"""A node that comes back in another mesh: who knew it goes on missing it, and both say why until that is mended."""
 
 import json
 from functools import partial
@@ -13,7 +13,7 @@ from tests.kit.nodes import acquainted, config, running_node
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio]
 
 
-async def test_a_peer_in_another_mesh_is_missed_once(tmp_path: Path) -> None:
+async def test_a_peer_in_another_mesh_is_missed_once_and_told_why(tmp_path: Path) -> None:
     async with running_node(tmp_path, "stays", config("stays")) as stays:
         text = config("moves", peers=[(await stays.status()).addresses[0]])
         async with running_node(tmp_path, "moves", text) as moves:
@@ -26,11 +26,15 @@ async def test_a_peer_in_another_mesh_is_missed_once(tmp_path: Path) -> None:
             await moves.start()
             await until(partial(_told, stays, "peer.refused", "mesh", times=3), within=60, what="it was not refused")
             assert not await _told(stays, "alert.resolved", lost, times=1)
+            status = " ".join((await mesh(moves.home.root, "status")).output.split())
+            where = f"{stays.peer_id} is in 'test', this node in 'elsewhere'"
+            assert f"a configured peer is in another mesh: {where}; change [node] mesh of the one" in status
 
             await moves.stop()
             moves.home.config_file.write_text(text)
             await moves.start()
             await until(partial(_told, stays, "alert.resolved", lost, times=1), within=60, what="it is still missed")
+            assert list((await moves.status()).notices) == []
             assert not await _told(stays, "alert.raised", lost, times=2)
 
 

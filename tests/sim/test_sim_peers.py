@@ -433,6 +433,29 @@ async def test_a_peer_of_another_mesh_is_dialled_less_and_less():
     await mended.stop()
 
 
+async def test_a_configured_peer_of_another_mesh_is_said_until_it_is_in_ours():
+    network, far = MemoryNetwork(), Identity.generate().peer_id
+    config = OverlayConfig(peers=[f"/ip4/127.0.0.1/tcp/1/p2p/{far}"])
+    node = PeerNode("a", MemoryOverlay(network, "a"), LoopClock(), config)
+    other = PeerNode(far, MemoryOverlay(network, far), LoopClock(), mesh="elsewhere")
+    for one in (node, other):
+        await one.start()
+    await until(lambda: node.peers.unreached, 60)
+    other.peers.learn("a", node.overlay.addresses, "store")
+    await until(lambda: node.peers.refused, 60)
+    refusal = node.peers.refused[far]
+    assert (refusal.rule, refusal.limit, refusal.value) == ("mesh", "lab", "elsewhere")
+    assert node.peers.unreached == {}
+    await other.stop()
+    mended = PeerNode(far, MemoryOverlay(network, far), LoopClock())
+    await mended.start()
+    mended.peers.learn("a", node.overlay.addresses, "store")
+    await until(lambda: node.peers.connected() == {far}, 60)
+    assert node.peers.refused == node.peers.unreached == {}
+    await node.stop()
+    await mended.stop()
+
+
 async def test_who_is_about_to_be_disconnected_for_its_mesh_is_not_heard():
     network = MemoryNetwork()
     heard: list[tuple[str, bytes]] = []
