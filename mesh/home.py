@@ -133,6 +133,18 @@ class HomeLock:
             self._file = None
 
 
+def is_held(home: Home) -> bool:
+    """Whether some process may write below the home: its node, or who reads its journal. Looking changes nothing."""
+    try:
+        with home.lock_file.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _describe(text: str) -> str:
     try:
         holder = json.loads(text)

@@ -20,15 +20,6 @@ def snapshot_files(home: Home, config: Config, owner: str) -> SnapshotFiles:
     return SnapshotFiles(home.snapshots, owner, settings=repr((config.health.window, config.share)))
 
 
-def is_running(home: Home) -> bool:
-    """Whether some process holds the home: the node itself, or one that reads the journal."""
-    try:
-        with HomeLock(home, "looking whether the node runs"):
-            return False
-    except HomeInUse:
-        return True
-
-
 @asynccontextmanager
 async def journal_address(home: Home, config: Config) -> AsyncIterator[BrokerAddress]:
     """Where the journal can be read: at the running node's broker, or at one started for as long as this lasts.

@@ -15,7 +15,7 @@ from mesh.errors import MeshError
 from mesh.events.codec import decode
 from mesh.events.envelope import Record
 from mesh.events.vocabulary import FACTS
-from mesh.home import Home
+from mesh.home import Home, is_held
 from mesh.identity import load_key_file
 
 # Who reads what goes into no terminal wants whole lines.
@@ -61,11 +61,11 @@ def _refuse_unknown(only: str) -> None:
 
 
 async def _tail(after: int, *, follow: bool, only: str, origin: str, options: ReadOptions) -> None:
-    from mesh.journals import is_running, journal_reader
+    from mesh.journals import journal_reader
 
     home, config = options.load()
     is_of = _of_origin(origin, home)
-    if follow and not config.broker.url and home.root.exists() and not is_running(home):
+    if follow and not config.broker.url and home.root.exists() and not is_held(home):
         follow = False
         print("mesh: the node is not running: there is nothing to follow after this", file=sys.stderr)
     async with journal_reader(home, config) as reader:

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mesh.cli.options import ReadOptions, Whole
-from mesh.cli.read import projected
+from mesh.cli.read import projected, standing
 from mesh.cli.render import print_rows
 
 Limit = Annotated[Whole, Parameter(help="At most so many rows", validator=Number(gte=1, lte=2**31 - 1))]
@@ -20,7 +20,7 @@ State = Literal[
 def peers(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - frozen
     """Who this node knows, and how each is."""
     print_rows(
-        asyncio.run(projected(options, lambda tables: tables.peers())),
+        asyncio.run(standing(options, lambda tables: tables.peers())),
         columns=("name", "peer", "state", "status", "latency_ms", "address", "transport", "last_seen_at"),
         as_json=options.json,
         empty="No peers yet: is another node of this mesh up?",
@@ -29,7 +29,7 @@ def peers(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - froz
 
 def experts(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - frozen
     """Who can answer what, here and elsewhere."""
-    rows = asyncio.run(projected(options, lambda tables: tables.experts()))
+    rows = asyncio.run(standing(options, lambda tables: tables.experts()))
     print_rows(
         rows if options.json else [{**row, "state": _standing(row)} for row in rows],
         columns=(
@@ -95,7 +95,7 @@ def requests(
 def health(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - frozen
     """This node and its peers: status, score and trends."""
     print_rows(
-        asyncio.run(projected(options, lambda tables: tables.health())),
+        asyncio.run(standing(options, lambda tables: tables.health())),
         columns=(
             "target",
             "kind",

@@ -173,6 +173,12 @@ class Queries:
         rows = await self._database.fetch(select(func.min(checkpoints.c.position)))
         return rows[0][0] or 0
 
+    async def updated_at(self) -> str:
+        """When the tables last came further; empty where there are none."""
+        checkpoints = METADATA.tables[CHECKPOINTS]
+        rows = await self._database.fetch(select(func.min(checkpoints.c.updated_at)))
+        return rows[0][0] or ""
+
     async def wait_for(self, position: int, timeout: float = 10.0) -> int:
         """Return, with where they are, once the tables know everything up to ``position``.
 

@@ -194,6 +194,17 @@ async def test_waiting_for_a_position(url: str) -> None:
         engine.dispose()
 
 
+async def test_the_tables_know_when_they_last_came_further(url: str) -> None:
+    async with Queries(url) as tables:
+        before = await tables.updated_at()
+        engine = writer_engine(url)
+        runner = Runner(engine)
+        runner.open()
+        runner.apply(JOURNAL[600:610])
+        engine.dispose()
+        assert before < await tables.updated_at()
+
+
 async def test_a_node_that_never_ran_has_no_tables(tmp_path: Path) -> None:
     with pytest.raises(DatabaseMissing, match=r"there are no tables at .*state\.sqlite\. Start the node once"):
         async with Queries(f"sqlite:///{tmp_path}/state.sqlite"):

@@ -104,6 +104,19 @@ async def test_other_streams_may_be_closed(stopped: NodeProcess, command: str, c
     assert (ran.code, ran.output, ran.errors) == (code, "", says)
 
 
+async def test_the_tables_of_a_killed_node_say_of_when_they_are(tmp_path: Path) -> None:
+    async with running_node(tmp_path, "killed", config("killed", MATHS)) as node, tables(node) as found:
+        await found.wait_for((await node.status()).stored_position, timeout=60)
+        home = node.home.root
+        warned = r"mesh: the node is not running: its tables are as they were at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n"
+        assert [(await mesh(home, command)).errors for command in ("peers", "experts", "health")] == [""] * 3
+        await node.kill()
+        for command in ("peers", "experts", "health"):
+            said = (await mesh(home, command)).errors
+            assert re.fullmatch(warned, said), said
+            assert (await mesh(home, command, "--json")).errors == ""
+
+
 async def test_a_tail_that_shows_nothing_says_what_it_looked_through(stopped: NodeProcess) -> None:
     tail = ("events", "tail", "--no-follow")
     some = await mesh(stopped.home.root, *tail, "--after", "-3", "--origin", "nobody")

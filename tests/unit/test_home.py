@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mesh.errors import HomeInUse, HomeUnusable
-from mesh.home import Home, HomeLock
+from mesh.home import Home, HomeLock, is_held
 
 HOLDER = """
 import sys
@@ -80,6 +80,21 @@ def test_after_use_it_is_free_and_names_nobody(home):
     assert home.lock_file.read_text() == ""
     with HomeLock(home, "mesh up"):
         pass
+
+
+def test_looking_who_holds_it_changes_nothing(home, holder):
+    written = home.lock_file.read_text()
+    assert is_held(home)
+    assert home.lock_file.read_text() == written
+    holder.kill()
+    holder.wait()
+    assert not is_held(home)
+    assert home.lock_file.read_text() == written
+
+
+def test_a_home_where_no_node_has_run_is_held_by_nobody(home):
+    assert not is_held(home)
+    assert not home.lock_file.exists()
 
 
 def test_a_holder_that_cannot_be_read_is_still_a_holder(home, holder):
