@@ -4,6 +4,7 @@ import asyncio
 import getpass
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _LIST_CHARS = 70
+_PART = re.compile(r"[0-9a-f-]{36}\.\d+")  # of a request, as one that was served here
 
 
 def show(
@@ -48,7 +50,9 @@ def show(
 
 
 def forget(
-    *requests: Annotated[str, Parameter(help="Ids of requests")],
+    *requests: Annotated[
+        str, Parameter(help="The requests' ids as they were given out, or the first 8 or more of each")
+    ],
     older_than: Annotated[str, Parameter(help="All that are older: 12h, 30d, 8w")] = "",
     caller: Annotated[str, Parameter(help="All of this caller, as `mesh requests --json` names it")] = "",
     actor: Annotated[str, Parameter(help="Who decides [default: your user name]")] = "",
@@ -65,7 +69,8 @@ def forget(
 
     async def run() -> Forgotten:
         async with Mesh.connect(options.open().root) as mesh:
-            return await mesh.forget(requests, older_than_s=age, caller=caller, actor=who)
+            meant = [await _meant(one, options) for one in requests]
+            return await mesh.forget(meant, older_than_s=age, caller=caller, actor=who)
 
     done = asyncio.run(run())
     if options.json:
@@ -73,10 +78,30 @@ def forget(
     else:
         print(f"forgotten: {done.count} request{'s' * (done.count != 1)}")
     if done.without_key:
-        raise MeshError(
-            f"no key is kept of {', '.join(done.without_key)}",
-            remedy="It was forgotten before, or was never sealed: `mesh show` says what is kept of it.",
-        )
+        reasons = [asyncio.run(projected(options, partial(_why_without_key, one))) for one in done.without_key]
+        raise MeshError("; ".join(reasons), remedy="`mesh requests` lists the ids, `mesh show` says what is kept.")
+
+
+async def _meant(given: str, options: ReadOptions) -> str:
+    """The id that is meant. One that is whole is taken as it stands: its key is erased whatever the tables know."""
+    if _PART.fullmatch(given):
+        return given
+    return await whole_id(
+        given, lambda prefix: projected(options, lambda tables: tables.request_ids(prefix, served=True))
+    )
+
+
+async def _why_without_key(request: str, tables: "Queries") -> str:
+    taken_in, served = await tables.texts(request)
+    rows = taken_in + served
+    kept = {row["kept"] for row in rows}
+    if not rows:
+        return f"there is no request {request}"
+    if "full" in kept:
+        return f"{request} is kept in full, in the journal: only what is sealed can be forgotten"
+    if "sealed" in kept or any(row["forgotten_at"] for row in taken_in):
+        return f"no key is kept of {request}: it was forgotten before"
+    return f"no key is kept of {request}: there are only digests of it"
 
 
 def print_requests(rows: list[Row], options: ReadOptions) -> None:

@@ -16,21 +16,23 @@ from tests.kit.nodes import config, connected, offered, python_expert, running_n
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 EXPERT = python_expert("patient", "tests.kit.slow_experts:patient", "language")
+OPEN = python_expert("open", "tests.kit.slow_experts:patient", "reasoning")
 SECRET = "swordfish-4711-is-the-password"
 Nodes = tuple[NodeProcess, NodeProcess]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def nodes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nodes]:
-    """The first seals what it asks of the second, the second what it serves."""
+    """The first seals what it asks of the second, but for one domain, the second what it serves."""
     root = tmp_path_factory.mktemp("content")
-    serving = config("second", EXPERT, extra='[content]\nserved = "sealed"\n')
+    serving = config("second", EXPERT, OPEN, extra='[content]\nserved = "sealed"\n')
     async with running_node(root, "second", serving) as second:
         address = (await second.status()).addresses[0]
-        asking = config("first", peers=[address], extra='[routing]\ncontent = "sealed"\n')
+        policy = '[routing]\ncontent = "sealed"\n[routing.domains.reasoning]\ncontent = "full"\n'
+        asking = config("first", peers=[address], extra=policy)
         async with running_node(root, "first", asking) as first:
             await connected(first, second)
-            await offered(first, 1)
+            await offered(first, 2)
             yield first, second
 
 
@@ -40,8 +42,8 @@ async def ran(node: NodeProcess, *arguments: str) -> Ran:
     return done
 
 
-async def asked(node: NodeProcess, text: str, *more: str) -> str:
-    done = await ran(node, "ask", f"0 {text}", "--domain", "language", "--json", *more)
+async def asked(node: NodeProcess, text: str, *more: str, domain: str = "language") -> str:
+    done = await ran(node, "ask", f"0 {text}", "--domain", domain, "--json", *more)
     outcome = json.loads(done.output)
     assert outcome["text"] == text
     return str(outcome["request"])
@@ -107,6 +109,27 @@ async def test_the_beginning_of_an_id_is_enough_to_be_shown_it(nodes: Nodes) -> 
     (await mesh(nodes[0].home.root, "show", request[:6])).refused(1, "too short", "8 characters")
 
 
+async def test_the_beginning_of_an_id_is_enough_to_forget_it(nodes: Nodes) -> None:
+    home = nodes[0].home.root
+    for beginning in ("", "chatcmpl-"):
+        request = await asked(nodes[0], "soon forgotten")
+        (row,) = await shown(nodes[0], request)
+        assert "forgotten: 1 request" in (await ran(nodes[0], "forget", beginning + request[:-2])).output
+        (row,) = await shown(nodes[0], request)
+        assert (row["content"], row["note"][:13]) == (None, "forgotten at ")
+    (await mesh(home, "forget", request[:-2])).refused(1, "no key is kept of", "it was forgotten before")
+    (await mesh(home, "forget", request[:6])).refused(1, "too short", "8 characters")
+
+
+async def test_what_is_kept_in_full_is_said_to_be_out_of_reach(nodes: Nodes) -> None:
+    request = await asked(nodes[0], "for everybody", domain="reasoning")
+    (row,) = await shown(nodes[0], request)
+    assert row["content"] == "0 for everybody"
+    (await mesh(nodes[0].home.root, "forget", request[:-2])).refused(
+        1, f"{request} is kept in full", "only what is sealed"
+    )
+
+
 async def test_the_history_is_whole_and_the_tables_rebuild_to_the_same(nodes: Nodes) -> None:
     request = await asked(nodes[0], "to be forgotten")
     await ran(nodes[0], "forget", request)
@@ -119,14 +142,16 @@ async def test_a_caller_can_wish_that_nothing_is_kept_anywhere(nodes: Nodes) -> 
     request = await asked(nodes[0], "nothing of this", "--keep", "digest")
     for node, kept in zip(nodes, await shown(nodes[0], request) + await shown(nodes[1], request), strict=True):
         assert (kept["kept"], kept["content"], kept["note"]) == ("digest", None, "only digests are kept")
-        (await mesh(node.home.root, "forget", request)).refused(1, "no key is kept of", "mesh show")
+        (await mesh(node.home.root, "forget", request)).refused(1, "no key is kept of", "only digests", "mesh show")
 
 
 async def test_what_cannot_be_forgotten_is_refused_clearly(nodes: Nodes) -> None:
     home = nodes[0].home.root
     (await mesh(home, "forget")).refused(1, "what should be forgotten?", "--older-than")
     (await mesh(home, "forget", "--older-than", "soon")).refused(1, "'soon' is no age", "30d")
-    (await mesh(home, "forget", "no-such-request")).refused(1, "no key is kept of no-such-request")
+    (await mesh(home, "forget", "no-such-request")).refused(1, "no request's id begins with 'no-such-request'")
+    unknown = "0199aaaa-1111-7000-8000-000000000001"
+    (await mesh(home, "forget", unknown)).refused(1, f"there is no request {unknown}", "mesh requests")
     (await mesh(home, "show", "no-such-request")).refused(1, "no request's id begins with 'no-such-request'")
     (await mesh(home, "ask", "hi", "--keep", "nothing")).refused(1, "keep = 'nothing'", "'digest'")
 
