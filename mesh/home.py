@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from mesh.errors import HomeInUse, HomeUnusable
+from mesh.errors import HomeInUse, HomeUnusable, NodeUnreachable
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,16 @@ class Home:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise _unusable(self.root, error) from error
+
+    def require_node(self) -> None:
+        """Raises NodeUnreachable where no node was ever made."""
+        if not self.key_file.exists():
+            raise NodeUnreachable(f"there is no node in {self.root}", remedy="Run `mesh init`, or name it with --home.")
+
+    def never_ran(self) -> NodeUnreachable:
+        """What is wrong where there is nothing that a node makes when it runs. Raises NodeUnreachable as above."""
+        self.require_node()
+        return NodeUnreachable(f"no node has run in {self.root} yet", remedy="Start it with `mesh up`.")
 
 
 class HomeLock:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from mesh.clock import SystemClock
 from mesh.config import Config
-from mesh.errors import HomeInUse, NodeUnreachable
+from mesh.errors import HomeInUse
 from mesh.events.broker import BrokerAddress
 from mesh.events.broker_embedded import EmbeddedBroker
 from mesh.events.broker_external import ExternalBroker
@@ -26,10 +26,9 @@ async def journal_address(home: Home, config: Config) -> AsyncIterator[BrokerAdd
 
     Raises NodeUnreachable when no node has ever run in ``home``.
     """
-    if not home.key_file.exists():
-        raise NodeUnreachable(f"there is no node in {home.root}", remedy="Run `mesh init`, or name it with --home.")
+    home.require_node()
     if not credentials_file(home, "node").exists() and not home.broker.joinpath("store").exists():
-        raise NodeUnreachable(f"no node has run in {home.root} yet", remedy="Start it with `mesh up`.")
+        raise home.never_ran()
     if config.broker.url:
         external = ExternalBroker(config.broker, home)
         await external.start()

@@ -64,10 +64,7 @@ class Mesh:
         try:
             return cls(load_credentials(place, "operator"))
         except FileNotFoundError:
-            raise NodeUnreachable(
-                f"no node has run in {place.root}",
-                remedy="Start one with `mesh up`, or name its directory with --home.",
-            ) from None
+            raise place.never_ran() from None
 
     def __enter__(self) -> "SyncMesh":
         """The same without asyncio: ``with Mesh.connect() as mesh: mesh.ask("…")``."""

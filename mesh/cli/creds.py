@@ -7,7 +7,6 @@ import msgspec
 
 from mesh.cli.options import ReadOptions
 from mesh.cli.render import print_json
-from mesh.errors import NodeUnreachable
 from mesh.home import Home
 
 if TYPE_CHECKING:
@@ -34,9 +33,7 @@ def _print(instructions: "Callable[[Home], ReaderCredentials | WorkerCredentials
     try:
         given = instructions(home)
     except FileNotFoundError:
-        raise NodeUnreachable(
-            f"no node has run in {home.root}", remedy="Start one with `mesh up`, or name its directory with --home."
-        ) from None
+        raise home.never_ran() from None
     if options.json:
         print_json(msgspec.to_builtins(given))
     else:

@@ -65,20 +65,28 @@ async def _tail(after: int, *, follow: bool, only: str, origin: str, options: Re
 
     home, config = options.load()
     is_of = _of_origin(origin, home)
-    if follow and not config.broker.url and home.root.exists() and not is_held(home):
-        follow = False
-        print("mesh: the node is not running: there is nothing to follow after this", file=sys.stderr)
+    stopped = not config.broker.url and home.root.exists() and not is_held(home)
     async with journal_reader(home, config) as reader:
+        if follow and stopped:
+            follow = False
+            _note("the node is not running: there is nothing to follow after this")
         last = await reader.last_position()
         first = max(1, last + after + 1 if after < 0 else after + 1)
+        if first > last + follow:
+            _note(f"the journal ends at {last}: there is nothing after {first - 1}{' yet' * follow}")
         source = reader.follow(first) if follow else reader.read(first)
         printed = 0
         async for batch in source:
             printed += sum(_print_line(record, only, is_of, options) for record in batch)
             sys.stdout.flush()
-    if not printed and (only or origin):
+    if not printed and (only or origin) and first <= last:
         more = "" if first == 1 else "; --after 0 reads all"
-        print(f"mesh: of the events from {first} to {last} none is what was asked for{more}", file=sys.stderr)
+        _note(f"of the events from {first} to {last} none is what was asked for{more}")
+
+
+def _note(text: str) -> None:
+    """Beside the events: to standard error."""
+    print(f"mesh: {text}", file=sys.stderr)
 
 
 def _of_origin(wanted: str, home: Home) -> Callable[[str], bool]:

@@ -20,7 +20,7 @@ def list_keys(*, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008 - 
     """The API keys of the gateway; what they are is not kept."""
     from mesh.gateway.keys import load_keys
 
-    keys = load_keys(options.open().gateway_keys)
+    keys = load_keys(options.node().gateway_keys)
     print_rows(
         [_row(key) for key in keys],
         columns=("name", "created_at", "expires_at", "requests_per_minute", "tokens_per_day"),
@@ -47,7 +47,7 @@ def add(
     if not 0 <= days <= _MOST_DAYS:
         limits = f"the least is 0, the most {_MOST_DAYS:,}"
         raise ConfigError(f"--days {days:g}: {limits}", remedy="0 makes a key that is valid until it is revoked.")
-    path = options.open().gateway_keys
+    path = options.node().gateway_keys
     keys = load_keys(path)
     if any(key.name == name for key in keys):
         raise ConfigError(f"there is a key named {name!r} already", remedy=f"`mesh keys revoke {name}` takes it back.")
@@ -64,7 +64,6 @@ def add(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ConfigError(f"{first['loc'][0]} = {first['input']!r}: {first['msg']}") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_keys(path, [*keys, key])
     print(secret)
 
@@ -79,7 +78,7 @@ def revoke(
     from mesh.errors import ConfigError
     from mesh.gateway.keys import load_keys, save_keys
 
-    path = options.open().gateway_keys
+    path = options.node().gateway_keys
     keys = load_keys(path)
     if all(key.name != name for key in keys):
         raise ConfigError(f"there is no key named {name!r}", remedy="`mesh keys` lists them.")

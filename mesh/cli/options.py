@@ -38,6 +38,12 @@ class HomeOption:
 
         return Home((self.home or default_home()).expanduser().absolute())
 
+    def node(self) -> Home:
+        """The same, where a node was made. Raises NodeUnreachable."""
+        home = self.open()
+        home.require_node()
+        return home
+
     def load(self) -> "tuple[Home, Config]":
         """The home and its settings. Raises ConfigError."""
         from mesh.config import load_config
@@ -51,4 +57,4 @@ class HomeOption:
 class ReadOptions(HomeOption):
     """Which node, and for whom the answer is."""
 
-    json: Annotated[bool, Parameter(help="Print JSON, for programs", negative="")] = False
+    json: Annotated[bool, Parameter(help="Print JSON, for programs: of a list one object a line", negative="")] = False

@@ -91,7 +91,9 @@ def read_only(url: URL) -> URL:
     """The URL of a SQLite file that is opened without the right to write. Raises DatabaseMissing."""
     path = Path(url.database or "")
     if not path.is_file():
-        raise DatabaseMissing(f"there are no tables at {path}", remedy="Start the node once: `mesh up`.")
+        raise DatabaseMissing(
+            f"there are no tables at {path}", remedy="`mesh up` makes them; a node needs `mesh init` first."
+        )
     return url.set(database=f"file:{quote(str(path.absolute()))}").update_query_dict({"mode": "ro", "uri": "true"})
 
 

@@ -206,7 +206,7 @@ async def test_the_tables_know_when_they_last_came_further(url: str) -> None:
 
 
 async def test_a_node_that_never_ran_has_no_tables(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseMissing, match=r"there are no tables at .*state\.sqlite\. Start the node once"):
+    with pytest.raises(DatabaseMissing, match=r"there are no tables at .*state\.sqlite\. `mesh up` makes them"):
         async with Queries(f"sqlite:///{tmp_path}/state.sqlite"):
             pass
     assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import pytest_asyncio
 from mesh.api.client import Mesh
 from mesh.demo.nodes import NodeProcess, until
 from mesh.errors import NodeUnreachable
+from mesh.identity import create_key_file
 from tests.kit.cli import begin, mesh, shell
 from tests.kit.nodes import MATHS, config, running_node, tables
 
@@ -31,11 +32,14 @@ async def stopped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nod
     ("command", "code", "words"),
     [
         ("up", 77, ["there is no key file", "mesh init"]),
-        ("status", 69, ["no node has run in", "mesh up"]),
-        ("ask hi", 69, ["no node has run in", "mesh up"]),
-        ("alerts ack x", 69, ["no node has run in"]),
-        ("creds reader", 69, ["no node has run in", "mesh up"]),
-        ("requests", 66, ["there are no tables", "mesh up"]),
+        ("status", 69, ["there is no node in", "mesh init"]),
+        ("ask hi", 69, ["there is no node in", "mesh init"]),
+        ("alerts ack x", 69, ["there is no node in", "mesh init"]),
+        ("creds reader", 69, ["there is no node in", "mesh init"]),
+        ("keys", 69, ["there is no node in", "mesh init"]),
+        ("keys add x", 69, ["there is no node in", "mesh init"]),
+        ("keys revoke x", 69, ["there is no node in", "mesh init"]),
+        ("requests", 66, ["there are no tables", "mesh up", "mesh init"]),
         ("digest", 66, ["there are no tables"]),
         ("sql SELECT(1)", 66, ["there are no tables"]),
         ("audit verify", 69, ["there is no node in", "mesh init"]),
@@ -50,6 +54,15 @@ async def test_an_empty_directory_is_said_to_be_empty(
     home = tmp_path / "nowhere"
     (await mesh(home, *command.split())).refused(code, str(home), *words)
     assert not home.exists(), "it was made by looking at it"
+
+
+@pytest.mark.parametrize("command", ["status", "ask hi", "creds reader", "audit verify", "events tail"])
+async def test_a_node_that_never_ran_is_to_be_started(tmp_path: Path, command: str) -> None:
+    create_key_file(tmp_path / "identity.key")
+    said = f"mesh: no node has run in {tmp_path} yet. Start it with `mesh up`.\n"
+    ran = await mesh(tmp_path, *command.split())
+    assert (ran.code, ran.errors) == (69, said)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "lock"] == ["identity.key"]
 
 
 @pytest.mark.parametrize("command", ["status", "ask hi", "alerts ack x"])
@@ -125,6 +138,12 @@ async def test_a_tail_that_shows_nothing_says_what_it_looked_through(stopped: No
     assert re.search(r"of the events from \d+ to \d+ none is what was asked for; --after 0 reads all\n", some.errors)
     assert re.search(r"of the events from 1 to \d+ none is what was asked for\n", every.errors)
     assert "none" not in (await mesh(stopped.home.root, *tail, "--only", "node.stopped")).errors
+
+
+async def test_a_tail_from_beyond_the_end_says_where_that_is(stopped: NodeProcess) -> None:
+    ran = await mesh(stopped.home.root, "events", "tail", "--no-follow", "--after", "99999999", "--origin", "nobody")
+    assert (ran.code, ran.output) == (0, "")
+    assert re.fullmatch(r"mesh: the journal ends at \d+: there is nothing after 99999999\n", ran.errors)
 
 
 async def test_why_needs_no_running_node(stopped: NodeProcess) -> None:
