@@ -1,6 +1,7 @@
 """``mesh why``"""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mesh.home import Home
 
 Names = Mapping[str, str]
+_PEER_ID = re.compile(r"\b12D3Koo\w{34,}")
 
 
 def why(
@@ -202,9 +204,4 @@ def _shown(peer: str, names: Names) -> str:
 
 def _shortened(text: str, names: Names) -> str:
     """PeerIds in a text, shortened: the whole ones are in ``--json``."""
-    words = text.split(" ")
-    return " ".join(
-        _shown(head, names) + slash + tail if head.startswith("12D3Koo") and len(head) > 40 else word
-        for word in words
-        for head, slash, tail in [word.partition("/")]
-    )
+    return _PEER_ID.sub(lambda found: _shown(found[0], names), text)

@@ -288,10 +288,26 @@ def _line(fact: Fact) -> str:
             return _fields(fact)
 
 
+_APART = {"request", "sealed", "parts", "votes", "count"}
+_LINE_CHARS = 400
+
+
 def _fields(fact: Fact) -> str:
-    """The short fields of a fact, as they are."""
-    shown = {name: getattr(fact, name) for name in fact.__struct_fields__ if name not in ("request", "sealed", "parts")}
-    return ", ".join(f"{name}={value}" for name, value in shown.items() if _says_something(name, value))[:400]
+    """The short fields of a fact, without those that `Explanation` has as its own."""
+    shown = {name: getattr(fact, name) for name in fact.__struct_fields__ if name not in _APART}
+    text = ", ".join(f"{name}={_plain(value)}" for name, value in shown.items() if _says_something(name, value))
+    return text if len(text) <= _LINE_CHARS else text[: _LINE_CHARS - 1] + "…"
+
+
+def _plain(value: object) -> str:
+    """A value for people: not as Python writes it."""
+    if isinstance(value, tuple | list):
+        return " and ".join(map(_plain, value))
+    if isinstance(value, dict | msgspec.Struct):
+        return msgspec.json.encode(value).decode()
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value}"
 
 
 def _says_something(name: str, value: object) -> bool:

@@ -1,5 +1,7 @@
 """Why a request went where it went."""
 
+import re
+
 import msgspec
 import pytest
 
@@ -57,6 +59,23 @@ async def test_a_consensus_is_explained_with_its_votes() -> None:
         await node.requests.ask(Query(content="2+2", domain="language", strategy="consensus"))
     explanation = explain(node.id, failure.value.request, await node.events())
     assert len(explanation.votes) >= 2
+
+
+async def test_what_happened_is_told_for_people_and_whole() -> None:
+    node = await Asker().open()
+    peers = [node.connect(number) for number in range(2, 7)]
+    for peer in peers:
+        node.offer(peer, "a", says("4"))
+    outcome = await node.requests.ask(Query(content="2+2", domain="language", strategy="consensus"))
+    explanation = explain(node.id, outcome.request, await node.events())
+    texts = {step.fact: step.text for step in explanation.timeline}
+    said = texts["request.completed"]
+    winners = re.search(r"winners=([^,]*)", said)
+    assert winners
+    assert {winner.partition("/")[0] for winner in winners[1].split(" and ")} <= set(peers)
+    assert len(winners[1].split(" and ")) > 1
+    assert not [text for text in texts.values() if re.search(r"[(\[{]['\"]|\w+\(\w+=|=(True|False|None)\b", text)]
+    assert [text for text in texts.values() if len(text) > 400] == []
 
 
 async def test_a_request_that_the_journal_does_not_know() -> None:

@@ -32,3 +32,11 @@ async def test_each_part_is_shown_with_its_domain_its_expert_or_what_went_wrong(
     assert "Decision for attempt 1  part 1, first, domain mathematics (keywords)" in shown
     assert "by numbers: 1 mathematics, 2 language" in shown
     assert "for part 2, as of position" in shown
+
+
+@pytest.mark.parametrize("before", ["", "winners=", "chose ", "peer_lost/"])
+def test_peers_are_shortened_wherever_they_stand(before: str) -> None:
+    one = "12D3KooWCv5okT26BjnuuxdrNAZ6JX9XFxWC9hFVV9VVKqya9PhQ"
+    other = "12D3KooWRDb5Fb1H6j1QdC6egcnta55xxhA9qsKyC21HdVVUa8oC"
+    shown = command._shortened(f"{before}{one}/solver and {other}/a, 12D3KooNo", {other: "ada"})
+    assert shown == f"{before}…{one[-8:]}/solver and ada …{other[-8:]}/a, 12D3KooNo"
