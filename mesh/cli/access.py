@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Party = Annotated[str, Parameter(help="A PeerId (or its end, as `mesh peers` shows it), an address or a network")]
 Reason = Annotated[str, Parameter(help="Why, for those who read the history")]
-Actor = Annotated[str, Parameter(help="Who decides [default: your user name]")]
+Actor = Annotated[str, Parameter(help="Who decides [default: your user name]", show_default=False)]
 _DONE = {
     "block": ("blocked", "is blocked already"),
     "unblock": ("unblocked", ""),

@@ -31,7 +31,7 @@ def ack(
     /,
     *,
     note: Annotated[str, Parameter(help="Why, for those who read the history")] = "",
-    actor: Annotated[str, Parameter(help="Who acknowledges [default: your user name]")] = "",
+    actor: Annotated[str, Parameter(help="Who acknowledges [default: your user name]", show_default=False)] = "",
     options: HomeOption = HomeOption(),  # noqa: B008 - frozen
 ) -> None:
     """Say that somebody has seen an alert."""

@@ -3,10 +3,11 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from mesh.cli.options import ReadOptions, Whole
 from mesh.cli.render import print_json, short_peer
@@ -21,6 +22,10 @@ def _refuse_option(_type: object, value: str) -> None:
         raise ValueError(f"There is no option {value}; a prompt that begins so can come from standard input (`-`)")
 
 
+def _refuse_more(_type: object, tokens: Sequence[Token]) -> str:
+    raise ValueError(f"The question ends before {tokens[0].value!r}. Quote it whole: mesh ask 'What is 6*7?'")
+
+
 def ask(
     prompt: Annotated[
         str,
@@ -29,7 +34,7 @@ def ask(
         ),
     ],
     /,
-    *,
+    *more: Annotated[str, Parameter(show=False, converter=_refuse_more)],  # noqa: ARG001 - only to be refused
     domain: Annotated[
         str, Parameter(help="reasoning, coding, language, mathematics, tool_use, context, …; auto: guess")
     ] = "auto",

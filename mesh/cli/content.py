@@ -55,7 +55,7 @@ def forget(
     ],
     older_than: Annotated[str, Parameter(help="All that are older: 12h, 30d, 8w")] = "",
     caller: Annotated[str, Parameter(help="All of this caller, as `mesh requests --json` names it")] = "",
-    actor: Annotated[str, Parameter(help="Who decides [default: your user name]")] = "",
+    actor: Annotated[str, Parameter(help="Who decides [default: your user name]", show_default=False)] = "",
     options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Erase the keys of what is sealed of requests. Nobody can read it then; the history stays whole."""

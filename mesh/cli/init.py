@@ -13,7 +13,9 @@ from mesh.setup import initialise
 
 def init(
     *,
-    name: Annotated[str, Parameter(help="What people call this node [default: the host's name]")] = "",
+    name: Annotated[
+        str, Parameter(help="What people call this node [default: the host's name]", show_default=False)
+    ] = "",
     private: Annotated[bool, Parameter(help="Make the key of a private network too: swarm.key")] = False,
     psk: Annotated[Path | None, Parameter(help="Join the private network whose key is in this file")] = None,
     options: HomeOption = HomeOption(),  # noqa: B008 - frozen

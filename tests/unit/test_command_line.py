@@ -1,12 +1,14 @@
 """What all commands of `mesh` have in common."""
 
 import math
+import re
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cyclopts import App, CycloptsError
+from rich.console import Console
 
 from mesh.cli import app
 from mesh.cli.keys import add as add_key
@@ -63,6 +65,24 @@ def _number(*, number: Whole) -> int:
 def test_what_no_table_can_count_is_refused(command: str) -> None:
     with pytest.raises(CycloptsError, match=r"Must be <="):
         app.parse_args(command, exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize("words", [["what", "is", "6*7?"], ["-5", "+", "3"]])
+def test_a_question_in_several_words_is_to_be_quoted(words: list[str]) -> None:
+    with pytest.raises(CycloptsError, match=rf"^The question ends before '{re.escape(words[1])}'\. Quote it whole"):
+        app.parse_args(["ask", *words], exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize("command", [command for command, _ in commands(app)])
+def test_help_tells_one_default(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    app.help_print(command.split(), console=Console(width=1000))
+    entries = capsys.readouterr().out.splitlines()
+    assert [entry for entry in entries if entry.count("[default:") > 1] == []
+
+
+def test_help_says_how_json_is_laid_out(capsys: pytest.CaptureFixture[str]) -> None:
+    app.help_print(["peers"], console=Console(width=1000))
+    assert "of a list one object a line" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("days", [-1, math.inf, math.nan, 36_501])
