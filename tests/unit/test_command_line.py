@@ -2,6 +2,8 @@
 
 import math
 import re
+import shutil
+import subprocess
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,3 +92,20 @@ def test_a_key_is_valid_for_a_time_that_can_be_shown(days: float, tmp_path: Path
     with pytest.raises(ConfigError, match=r"the least is 0, the most 36,500"):
         add_key("ada", days=days, options=HomeOption(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [("mesh req", ["requests"]), ("mesh events ta", ["tail"]), ("mesh events tail --o", ["--only", "--origin"])],
+)
+def test_a_shell_completes_commands_and_options(
+    line: str, completed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    app(["completion", "bash"], result_action="return_value")
+    words = line.split()
+    asking = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _mesh; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    ran = subprocess.run(
+        ["bash", "--norc", "-c", f"{capsys.readouterr().out}\n{asking}"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == completed
