@@ -132,5 +132,5 @@ async def test_nobody_serves_an_unknown_domain(node: NodeProcess) -> None:
 
 
 async def test_a_home_without_a_node_says_so(tmp_path: Path) -> None:
-    with pytest.raises(NodeUnreachable, match="mesh up"):
+    with pytest.raises(NodeUnreachable, match="mesh init"):
         Mesh.connect(tmp_path)

@@ -198,7 +198,7 @@ async def test_the_same_without_asyncio(node: NodeProcess) -> None:
 
 
 async def test_without_a_node_or_a_connection_it_says_so(node: NodeProcess, tmp_path: Path) -> None:
-    with pytest.raises(NodeUnreachable, match="mesh up"):
+    with pytest.raises(NodeUnreachable, match="mesh init"):
         SyncMesh.connect(tmp_path)
     with pytest.raises(NodeUnreachable, match="async with"):
         await Mesh.connect(node.home.root).ask("x")

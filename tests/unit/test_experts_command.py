@@ -20,7 +20,7 @@ def shown(
     async def found(_options: object, _question: object) -> list[dict[str, Any]]:
         return [{**ROW, **more}]
 
-    monkeypatch.setattr(command, "projected", found)
+    monkeypatch.setattr(command, "standing", found)
     command.experts(options=ReadOptions(json=as_json))
     return capsys.readouterr().out
 
